@@ -1,0 +1,127 @@
+"""What a process of ours asks of the kernel for itself: readiness, capabilities, a bounded life.
+
+Source: sd_notify(3), capabilities(7), prctl(2). Imports only the standard library.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import struct
+
+from correlator.errors import KernelError
+
+CAP_DAC_OVERRIDE = 1
+CAP_NET_BIND_SERVICE = 10
+CAP_NET_ADMIN = 12
+CAP_NET_RAW = 13
+
+_PR_SET_PDEATHSIG = 1
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CAPABILITY_VERSION_3 = 0x20080522
+_LAST_CAPABILITY_FILE = "/proc/sys/kernel/cap_last_cap"
+_PARENT_VARIABLE = "PORTWARD_PARENT"
+
+
+def notify(state: str) -> bool:
+    """Tell the service manager `state` (`READY=1`, `STATUS=...`, `STOPPING=1`, `WATCHDOG=1`).
+
+    Returns whether anybody listens: false outside a service manager, and nothing else happens then.
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        try:
+            sender.sendto(state.encode(), address)
+        except OSError:
+            return False
+    return True
+
+
+def die_with_parent() -> None:
+    """End this process when the one that `portward run` named in the environment is gone.
+
+    Does nothing for a process that a service manager or a person started.
+    """
+    parent = os.environ.pop(_PARENT_VARIABLE, "")
+    if not parent:
+        return
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment for a child that shall not outlive this process."""
+    return {**os.environ, _PARENT_VARIABLE: str(os.getpid())}
+
+
+def keep_capabilities(*kept: int, for_children: bool = False) -> None:
+    """Give up every capability but `kept`, for good: bounding set, ambient set and no_new_privs too.
+
+    With `for_children` the kept ones also become inheritable and ambient, so that a program we start
+    has them. Root keeps its user id; what is left are its file permissions.
+
+    Raises: KernelError where the kernel refuses.
+    """
+    allowed = sum(1 << number for number in kept)
+    with open(_LAST_CAPABILITY_FILE, encoding="ascii") as file:
+        last = int(file.read())
+    _, permitted, _ = current_capabilities()
+    allowed &= permitted
+    if permitted & (1 << 8):  # CAP_SETPCAP: only with it may the bounding set shrink
+        for number in range(last + 1):
+            if not allowed & (1 << number):
+                _prctl(_PR_CAPBSET_DROP, number)
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    _set_capabilities(allowed, allowed if for_children else 0)
+    if for_children:
+        for number in kept:
+            if allowed & (1 << number):
+                _prctl(_PR_CAP_AMBIENT, 2, number)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def current_capabilities() -> tuple[int, int, int]:
+    """Return the effective, permitted and inheritable sets as bit masks."""
+    found = {"CapEff": 0, "CapPrm": 0, "CapInh": 0}
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        for line in status:
+            name, _, value = line.partition(":")
+            if name in found:
+                found[name] = int(value, 16)
+    return found["CapEff"], found["CapPrm"], found["CapInh"]
+
+
+def _set_capabilities(allowed: int, inheritable: int) -> None:
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    low, high = (1 << 32) - 1, 32
+    sets = struct.pack(
+        "=6I",
+        allowed & low,
+        allowed & low,
+        inheritable & low,
+        allowed >> high,
+        allowed >> high,
+        inheritable >> high,
+    )
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.capset(header, sets) != 0:
+        number = ctypes.get_errno()
+        raise KernelError(f"capset: {os.strerror(number)}")
+
+
+def _prctl(option: int, first: int, second: int = 0) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = (ctypes.c_ulong(value) for value in (first, second, 0, 0))
+    if libc.prctl(option, *arguments) != 0:
+        number = ctypes.get_errno()
+        raise KernelError(f"prctl {option}: {os.strerror(number)}")

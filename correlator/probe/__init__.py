@@ -1,0 +1,1 @@
+"""The probe process: sees packets, names scans, writes PortSentry's lines. Standard library only."""
