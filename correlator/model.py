@@ -141,7 +141,7 @@ class Event:
     port: int | None = None
     """Destination port: which of ours."""
     protocol: str | None = None
-    fields: Mapping[str, str] = field(default=NO_FIELDS)
+    fields: Mapping[str, str] = field(default_factory=lambda: NO_FIELDS)
     """Every named group of the pattern, as text the stranger may have chosen."""
 
 
@@ -151,6 +151,7 @@ class Strike:
 
     jail: str
     key: str
+    source: Source
     at: Micros
     weight: int
     value: str

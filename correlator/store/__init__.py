@@ -1,1 +1,1 @@
-"""Files that outlive a process: history and blocked files in PortSentry's formats, SQLite, atomic replacement."""
+"""Files that outlive a process: history and blocked files as PortSentry writes them, SQLite databases."""
