@@ -74,3 +74,9 @@ class MissingToolError(PortwardError):
     """A program or a library that a command needs is not installed; says which package has it."""
 
     exit_status = 69
+
+
+class BusyError(PortwardError):
+    """Another process of ours already does this work."""
+
+    exit_status = 75  # EX_TEMPFAIL

@@ -135,7 +135,8 @@ class Jail:
             evidence=event.evidence,
         )
 
-    def _decide(self, reach: Reach[Strike]) -> Block | Ignore:
+    def _decide(self, reach: Reach[Strike]) -> Block | Ignore | None:
+        """Return the decision; None while the breaker is open and that has been said."""
         strikes = reach.items
         last = strikes[-1]
         sources = {strike.source for strike in strikes}
@@ -145,7 +146,9 @@ class Jail:
         duration = self.definition.block_for
         if is_spoofable:
             if not self._breaker.admit(last.at):
-                self.counters.breaker_opened += self._breaker.has_just_opened
+                if not self._breaker.has_just_opened:
+                    return None
+                self.counters.breaker_opened += 1
                 return Ignore(source, self.name, last.at, self._breaker.reason, evidence)
             short = self.definition.spoofable_block_for
             duration = short if duration is None else min(duration, short)

@@ -230,6 +230,14 @@ class Outcome:
     """For failed and refused: why, in one line."""
 
 
+def printable(text: str) -> str:
+    """Return foreign text fit for a terminal or one line: controls and stray bytes as backslash escapes."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 def json_ready(value: Any) -> Any:
     """Return what `json.dumps` should write for one of the nouns above, nested ones included.
 

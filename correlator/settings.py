@@ -30,9 +30,9 @@ class Paths:
         return self.run / "enforcer.sock"
 
     @property
-    def correlator_socket(self) -> Path:
-        """Where the correlator answers `status`, `why` and `explain`."""
-        return self.run / "correlator.sock"
+    def correlator_status(self) -> Path:
+        """Where the correlator leaves its counters, as JSON, every two seconds."""
+        return self.run / "correlator.json"
 
     @property
     def probe_status(self) -> Path:

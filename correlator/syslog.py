@@ -34,8 +34,10 @@ _RFC5424 = re.compile(
 # Nov 22 14:29:22 vm portsentry[71]: attackalert: ...
 _HEADER = re.compile(
     r"(?:<\d{1,3}>)?"
-    r"(?P<stamp>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)"
-    r" (?:(?P<host>[^\s:\[]{1,255}) )?(?P<identifier>[^\s:\[]{1,48})(?:\[(?P<pid>[^\]\s]{1,32})\])?: ?(?P<body>.*)",
+    r"(?P<stamp>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
+    r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)"
+    r" (?:(?P<host>[^\s:\[]{1,255}) )?(?P<identifier>[^\s:\[]{1,48})"
+    r"(?:\[(?P<pid>[^\]\s]{1,32})\])?: ?(?P<body>.*)",
     re.DOTALL,
 )
 

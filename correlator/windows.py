@@ -136,7 +136,7 @@ class WindowTable(Generic[Item]):
         for position, following in zip(same[1:], [*same[2:], None], strict=True):
             if following is None or entries[following][0] - entries[kept[-1]][0] > self.span:
                 kept.append(position)
-        for position in reversed(sorted(set(same) - set(kept))):
+        for position in sorted(set(same) - set(kept), reverse=True):
             del entries[position]
 
     def _drop_old(self, key: str, entries: list[_Entry[Item]]) -> None:

@@ -5,13 +5,17 @@ Source: sd_notify(3), capabilities(7), prctl(2). Imports only the standard libra
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import socket
 import struct
+from collections.abc import Iterator
+from pathlib import Path
 
-from correlator.errors import KernelError
+from correlator.errors import BusyError, KernelError
 
 CAP_DAC_OVERRIDE = 1
 CAP_NET_BIND_SERVICE = 10
@@ -88,6 +92,26 @@ def keep_capabilities(*kept: int, for_children: bool = False) -> None:
             if allowed & (1 << number):
                 _prctl(_PR_CAP_AMBIENT, 2, number)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+@contextlib.contextmanager
+def hold_lock(path: Path, name: str) -> Iterator[None]:
+    """Hold the file `path` locked, so that there is one `name` at a time; freed when we die.
+
+    Raises: BusyError where another one holds it, naming its process id.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise BusyError(f"another {name} runs here already, process {holder} (lock file {path})") from exc
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def current_capabilities() -> tuple[int, int, int]:

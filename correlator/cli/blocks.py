@@ -1,0 +1,158 @@
+"""`blocks`, `block`, `release`, `history`: what is denied, by hand and by jail, now and before."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from correlator.cli import site as sites
+from correlator.cli.output import format_left, print_json, print_table
+from correlator.errors import PortwardError
+from correlator.model import OutcomeKind, parse_prefix
+
+if TYPE_CHECKING:
+    from correlator.enforcer.client import EnforcerClient
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add this group's commands."""
+    blocks = commands.add_parser("blocks", parents=[common], help="every block in force")
+    blocks.set_defaults(run=_run_blocks)
+    block = commands.add_parser("block", parents=[common], help="deny an address or prefix")
+    block.add_argument("address", metavar="ADDR")
+    block.add_argument("--for", dest="duration", default="1h", metavar="TIME", help="10m, 1h, 1d, forever (default 1h)")
+    block.add_argument("--reason", default="by hand", help="kept with the block")
+    block.set_defaults(run=_run_block)
+    release = commands.add_parser("release", parents=[common], help="deny an address or prefix no longer")
+    which = release.add_mutually_exclusive_group(required=True)
+    which.add_argument("address", nargs="?", metavar="ADDR")
+    which.add_argument("--all", action="store_true", help="every block")
+    release.set_defaults(run=_run_release)
+    history = commands.add_parser("history", parents=[common], help="every block there was, newest last")
+    history.add_argument("address", nargs="?", metavar="ADDR", help="only of this address or prefix")
+    history.set_defaults(run=_run_history)
+
+
+@contextmanager
+def _enforcer(options: argparse.Namespace) -> Iterator[EnforcerClient]:
+    from correlator.enforcer.client import EnforcerClient
+
+    with closing(EnforcerClient(sites.load(options).paths.enforcer_socket)) as client:
+        yield client
+
+
+def _run_blocks(options: argparse.Namespace) -> int:
+    with _enforcer(options) as client:
+        blocks = client.blocks()
+    now = time.time_ns() // 1000
+    if options.json:
+        print_json("blocks", blocks=blocks)
+        return 0
+    if not blocks:
+        print("nothing is blocked")
+        return 0
+    print_table(
+        ("SOURCE", "LEFT", "JAIL", "PORT", "REASON"),
+        (
+            (
+                block.source,
+                format_left(block.until, now),
+                block.jail,
+                f"{block.port}/{block.protocol}" if block.protocol else "-",
+                block.reason,
+            )
+            for block in sorted(blocks, key=lambda block: block.created)
+        ),
+    )
+    return 0
+
+
+def _run_block(options: argparse.Namespace) -> int:
+    from correlator.config.reader import FOREVER, parse_duration
+    from correlator.enforcer.protocol import BlockRequest, OutcomeAnswer
+
+    source = parse_prefix(options.address)
+    duration = None if options.duration == FOREVER else parse_duration(options.duration)
+    if options.duration != FOREVER and not duration:
+        print(f"portward block: --for: got {options.duration!r}, expected 10m, 1h, 1d or forever", file=sys.stderr)
+        return 2
+    now = time.time_ns() // 1000
+    request = BlockRequest(
+        id=1,
+        request=f"manual:{source}:{now}:{os.getpid()}",
+        source=source,
+        until=None if duration is None else now + duration,
+        reason=options.reason,
+    )
+    with _enforcer(options) as client:
+        answer = client.ask(request)
+    if not isinstance(answer, OutcomeAnswer):
+        raise PortwardError(f"the enforcer did not understand: {answer}")
+    outcome = answer.outcome
+    if options.json:
+        print_json("block", outcome=outcome)
+    elif outcome.kind in (OutcomeKind.DONE, OutcomeKind.EXISTS):
+        word = "blocked" if outcome.kind is OutcomeKind.DONE else "blocked already"
+        print(f"{word} {source}, left: {format_left(outcome.until, now)}")
+    else:
+        print(f"portward block: {outcome.kind.value}: {outcome.detail}", file=sys.stderr)
+    return 0 if outcome.kind in (OutcomeKind.DONE, OutcomeKind.EXISTS) else 1
+
+
+def _run_release(options: argparse.Namespace) -> int:
+    from correlator.enforcer.protocol import ReleasedAnswer, ReleaseRequest
+
+    source = None if options.all else parse_prefix(options.address)
+    with _enforcer(options) as client:
+        answer = client.ask(ReleaseRequest(1, source))
+    if not isinstance(answer, ReleasedAnswer):
+        raise PortwardError(f"the enforcer did not understand: {answer}")
+    if options.json:
+        print_json("release", released=answer.count, denied_by=answer.denied_by)
+    elif answer.count:
+        print(f"released {'every block' if source is None else source}: {answer.count}")
+    else:
+        print("nothing was blocked" if source is None else f"{source} was not blocked")
+    if answer.denied_by is not None and not options.json:
+        print(f"still denied by the block of {answer.denied_by}", file=sys.stderr)
+    return 0 if answer.count else 1
+
+
+def _run_history(options: argparse.Namespace) -> int:
+    from correlator.store.blocks import BlockReader
+    from correlator.syslog import format_instant
+
+    path = sites.load(options).paths.blocks_database
+    source = None if options.address is None else parse_prefix(options.address)
+    if not path.exists():
+        rows = []
+    else:
+        with closing(BlockReader(path)) as reader:
+            rows = reader.history(source)
+    if options.json:
+        print_json("history", blocks=rows)
+        return 0 if rows else 1
+    if not rows:
+        print("nothing was ever blocked" if source is None else f"{source} was never blocked")
+        return 1
+    print_table(
+        ("TIME", "SOURCE", "STATE", "UNTIL", "JAIL", "PORT", "DETAIL"),
+        (
+            (
+                format_instant(row.created),
+                row.source,
+                row.state.value,
+                "forever" if row.until is None else format_instant(row.until),
+                row.jail,
+                f"{row.port}/{row.protocol}" if row.protocol else "-",
+                row.detail or row.reason,
+            )
+            for row in rows
+        ),
+    )
+    return 0

@@ -1,0 +1,66 @@
+"""`check`: the effective configuration, and all faults at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from correlator.cli.output import print_json, print_table
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add this group's command."""
+    check = commands.add_parser(
+        "check", parents=[common], help="the effective configuration, all faults at once"
+    )
+    check.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from correlator.config.site import load_site
+    from correlator.ignores import parse_ignore_file
+    from correlator.jails import format_span
+
+    site = load_site(options.config)
+    faults = list(site.faults)
+    if site.paths.ignore.exists():
+        text = site.paths.ignore.read_text(encoding="utf-8", errors="replace")
+        faults += parse_ignore_file(text, str(site.paths.ignore))[1]
+    if options.json:
+        print_json(
+            "check",
+            settings=str(site.where),
+            paths={name: str(path) for name, path in asdict(site.paths).items()},
+            filters={name: definition.where for name, definition in site.filters.items()},
+            jails=site.jails,
+            faults=faults,
+        )
+        return 1 if faults else 0
+    print(f"settings  {site.where}")
+    print(f"alert log {site.paths.alert_log}")
+    print(f"ignore    {site.paths.ignore}" + ("" if site.paths.ignore.exists() else " (not there)"))
+    for name, definition in site.filters.items():
+        print(f"filter    {name}: {len(definition.patterns)} patterns, {len(definition.tests)} tests passed, {definition.where}")
+    print_table(
+        ("JAIL", "MODE", "FILTERS", "COUNT", "THRESHOLD", "SPAN", "BLOCK FOR", "SPOOFABLE", "ACTIONS"),
+        (
+            (
+                jail.name,
+                "block" if jail.is_blocking else "observe",
+                ",".join(jail.filters),
+                f"{jail.count.value} {jail.field}".strip(),
+                jail.threshold,
+                format_span(jail.span),
+                "forever" if jail.block_for is None else format_span(jail.block_for),
+                f"{format_span(jail.spoofable_block_for)}, {jail.spoofable_a_minute}/m",
+                ",".join(jail.actions),
+            )
+            for jail in site.jails.values()
+        ),
+    )
+    for fault in faults:
+        print(f"fault: {fault}", file=sys.stderr)
+    print(f"{len(faults)} faults" if len(faults) != 1 else "1 fault")
+    return 1 if faults else 0

@@ -1,0 +1,197 @@
+"""`run`: the three processes under one parent in the foreground, alerts and decisions shown live.
+
+The parent starts the enforcer, then the correlator, then the probe, each when the one before has said
+that it is ready, and starts again whichever dies. It does no work of its own and reads nothing foreign.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from correlator.cli import site as sites
+from correlator.errors import PermissionDeniedError, PortwardError
+from correlator.kernel.process import child_environment, die_with_parent, notify
+
+_READY_SECONDS = 10.0
+_STOP_SECONDS = 5.0
+_RESTART_AFTER = (0.05, 0.5, 2.0, 5.0)
+_STEADY_SECONDS = 10.0
+_PACKAGE = Path(__file__).resolve().parent.parent  # children run this code, whatever the working directory holds
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add this group's command."""
+    run = commands.add_parser(
+        "run", parents=[common], help="all three processes in the foreground, alerts shown live"
+    )
+    mode = run.add_mutually_exclusive_group()
+    mode.add_argument("--observe", dest="mode", action="store_const", const="observe", help="block nothing")
+    mode.add_argument("--block", dest="mode", action="store_const", const="block", help="block")
+    run.set_defaults(run=_run)
+
+
+@dataclass(slots=True)
+class _Child:
+    name: str
+    arguments: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    deaths: int = 0
+    restart_at: float | None = None
+
+
+@dataclass(slots=True)
+class _Supervisor:
+    children: list[_Child]
+    notifications: socket.socket
+    wakeup: int
+    stopping: bool = False
+    selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+
+    def start(self, child: _Child) -> None:
+        child.started = time.monotonic()
+        child.restart_at = None
+        child.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "correlator", *child.arguments],
+            env={**child_environment(), "PYTHONPATH": str(_PACKAGE.parent)},
+        )
+
+    def start_all(self) -> None:
+        for child in self.children:
+            self.start(child)
+            self._await_ready(child)
+
+    def _await_ready(self, child: _Child) -> None:
+        deadline = time.monotonic() + _READY_SECONDS
+        assert child.process is not None
+        while not self.stopping:
+            self.notifications.settimeout(0.1)
+            try:
+                if b"READY=1" in self.notifications.recv(4096):
+                    return
+            except TimeoutError:
+                pass
+            if child.process.poll() is not None:
+                raise PortwardError(f"the {child.name} ended at its start with status {child.process.returncode}")
+            if time.monotonic() > deadline:
+                raise PortwardError(f"the {child.name} was not ready within {_READY_SECONDS:g} s")
+
+    def watch(self) -> None:
+        """Restart whichever child dies, until we are told to stop."""
+        while not self.stopping:
+            now = time.monotonic()
+            for child in self.children:
+                self._look_after(child, now)
+            waits = [child.restart_at - now for child in self.children if child.restart_at is not None]
+            self.selector.select(max(0.0, min(waits, default=3600.0)))
+            _drain(self.wakeup)
+            self._drain_notifications()
+
+    def _look_after(self, child: _Child, now: float) -> None:
+        if child.restart_at is not None:
+            if child.restart_at <= now:
+                self.start(child)
+            return
+        if child.process is None or child.process.poll() is None:
+            return
+        if now - child.started > _STEADY_SECONDS:
+            child.deaths = 0
+        delay = _RESTART_AFTER[min(child.deaths, len(_RESTART_AFTER) - 1)]
+        child.deaths += 1
+        child.restart_at = now + delay
+        _say(f"restarting process={child.name} status={child.process.returncode} after={delay:g}s")
+
+    def _drain_notifications(self) -> None:
+        self.notifications.setblocking(False)
+        try:
+            while self.notifications.recv(4096):
+                pass
+        except BlockingIOError:
+            return
+
+    def stop_all(self) -> None:
+        """End our children, the probe first, so that nothing it saw is left unread."""
+        for child in reversed(self.children):
+            if child.process is None or child.process.poll() is not None:
+                continue
+            child.process.terminate()
+            try:
+                child.process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+
+
+def _run(options: argparse.Namespace) -> int:
+    if os.geteuid() != 0:
+        raise PermissionDeniedError("needs root (raw sockets, the firewall): try sudo")
+    die_with_parent()
+    site = sites.load(options, mode=options.mode)
+    for folder, mode in ((site.paths.run, 0o755), (site.paths.state, 0o750), (site.paths.alert_log.parent, 0o750)):
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    config = [] if options.config is None else ["--config", str(options.config)]
+    mode = [] if options.mode is None else [f"--{options.mode}"]
+    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    with tempfile.TemporaryDirectory(prefix="portward-run-") as folder, _notification_socket(folder) as receiver:
+        service_manager = os.environ.get("NOTIFY_SOCKET")
+        os.environ["NOTIFY_SOCKET"] = str(Path(folder) / "notify")
+        supervisor = _Supervisor(
+            [
+                _Child("enforcer", ["enforce", *config, *mode]),
+                _Child("correlator", ["correlate", *config, *mode]),
+                _Child("probe", ["probe", "--echo", *config]),
+            ],
+            receiver,
+            wake_read,
+        )
+        supervisor.selector.register(wake_read, selectors.EVENT_READ)
+
+        def stop(_signal: int, _frame: object) -> None:
+            supervisor.stopping = True
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, stop)
+        signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
+        try:
+            supervisor.start_all()
+            blocking = [name for name, jail in site.jails.items() if jail.is_blocking]
+            state = f"blocking jails={','.join(blocking)}" if blocking else "observing, nothing is blocked"
+            _say(f"ready {state}; alert log {site.paths.alert_log}; stop with Ctrl-C")
+            if service_manager:
+                os.environ["NOTIFY_SOCKET"] = service_manager
+                notify("READY=1")
+                os.environ["NOTIFY_SOCKET"] = str(Path(folder) / "notify")
+            supervisor.watch()
+        finally:
+            supervisor.stop_all()
+    return 0
+
+
+def _notification_socket(folder: str) -> socket.socket:
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    receiver.bind(str(Path(folder) / "notify"))
+    return receiver
+
+
+def _drain(descriptor: int) -> None:
+    try:
+        while os.read(descriptor, 512):
+            pass
+    except BlockingIOError:
+        return
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,27 @@
+"""What several commands need first: the site's configuration, or a clear refusal to go on."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from correlator.errors import ConfigError
+
+if TYPE_CHECKING:
+    from correlator.config.site import Site
+
+
+def load(options: argparse.Namespace, *, mode: str | None = None) -> Site:
+    """Return the site; faults that take out only a filter or a jail are said on standard error.
+
+    Raises: ConfigError where the settings file itself is at fault.
+    """
+    from correlator.config.site import load_site
+
+    site = load_site(options.config, mode=mode)
+    if site.fatal:
+        raise ConfigError(site.faults)
+    for fault in site.faults:
+        print(f"portward: {fault}", file=sys.stderr)
+    return site

@@ -1,0 +1,124 @@
+"""`status`: what is watched, counted and believed, and whether each process lives."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from correlator.cli import site as sites
+from correlator.cli.output import colour, print_json, print_table
+from correlator.errors import PortwardError
+from correlator.model import SECOND, printable
+
+_STALE_AFTER = 10 * SECOND
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add this group's command."""
+    status = commands.add_parser("status", parents=[common], help="what is watched, counted and blocked")
+    status.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    paths = sites.load(options).paths
+    probe = _left_behind(paths.probe_status)
+    correlator = _left_behind(paths.correlator_status)
+    enforcer = _ask_enforcer(paths.enforcer_socket)
+    if options.json:
+        print_json("status", probe=probe, correlator=correlator, enforcer=enforcer)
+    else:
+        _print(probe, correlator, enforcer)
+    return 0 if all(part["state"] == "running" for part in (probe, correlator, enforcer)) else 1
+
+
+def _left_behind(path: Path) -> dict[str, Any]:
+    """Return what a process left about itself, and whether it still runs."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {"state": "not running", "detail": f"{path} is not there"}
+    except (OSError, ValueError) as exc:
+        return {"state": "unknown", "detail": f"{path}: {exc}"}
+    is_alive = Path(f"/proc/{found.get('pid', 0)}").exists()
+    return {"state": "running" if is_alive else "not running", **found}
+
+
+def _ask_enforcer(path: Path) -> dict[str, Any]:
+    from correlator.enforcer.client import EnforcerClient
+    from correlator.enforcer.protocol import StatusAnswer, StatusRequest
+
+    try:
+        with closing(EnforcerClient(path)) as client:
+            answer = client.ask(StatusRequest(1))
+    except PortwardError as exc:
+        return {"state": "not running", "detail": str(exc)}
+    if not isinstance(answer, StatusAnswer):
+        return {"state": "unknown", "detail": str(answer)}
+    return {"state": "running", **answer.status}
+
+
+def _print(probe: dict[str, Any], correlator: dict[str, Any], enforcer: dict[str, Any]) -> None:
+    for name, part in (("probe", probe), ("correlator", correlator), ("enforcer", enforcer)):
+        meaning = "good" if part["state"] == "running" else "bad"
+        pid = f" pid {part['pid']}" if "pid" in part else ""
+        detail = f" ({printable(str(part['detail']))})" if "detail" in part else ""
+        print(f"{name:<11} {colour(part['state'], meaning)}{pid}{detail}")
+    if "mode" in correlator:
+        age = (time.time_ns() // 1000 - correlator["updated"]) // SECOND
+        print(f"mode        {correlator['mode']}, {correlator['denied']} sources denied or observed, {age}s ago")
+    _print_counters("probe", probe)
+    _print_counters("enforcer", enforcer)
+    if "sources" in correlator:
+        print()
+        print_table(
+            ("SOURCE", "OFFSET", "BACKLOG", "LINES", "EVENTS", "UNREADABLE", "SKEWED", "TROUBLE"),
+            (
+                (
+                    item["origin"],
+                    item["offset"],
+                    item["backlog"],
+                    item.get("lines", 0),
+                    item.get("events", 0),
+                    item.get("unreadable", 0),
+                    item.get("skewed", 0),
+                    item["trouble"] or "-",
+                )
+                for item in correlator["sources"]
+            ),
+        )
+        print()
+        print_table(
+            ("JAIL", "STRIKES", "BLOCKS", "IGNORED", "DENIED ALREADY", "WINDOWS", "EVICTED", "BREAKER"),
+            (
+                (
+                    item["jail"],
+                    item["strikes"],
+                    item["blocks"],
+                    item["ignored"],
+                    item["denied_already"],
+                    item["sources"],
+                    item["evicted"],
+                    item["breaker_opened"],
+                )
+                for item in correlator["jails"]
+            ),
+        )
+        for name, patterns in correlator["quarantined"].items():
+            for pattern, reason in patterns.items():
+                print(colour(f"quarantined: filter {name}, pattern {pattern}: {reason}", "bad"))
+
+
+def _print_counters(name: str, part: dict[str, Any]) -> None:
+    """Print what a process counts, one line, whatever it is."""
+    skipped = {"state", "detail", "pid", "started", "updated"}
+    plain = [
+        f"{key.replace('_', ' ')} {value}"
+        for key, value in part.items()
+        if key not in skipped and isinstance(value, int | str) and not isinstance(value, bool)
+    ]
+    if plain:
+        print(f"{name:<11} " + ", ".join(plain))

@@ -1,0 +1,274 @@
+"""Reads one TOML file with all its faults: typed values by key, and whatever nobody asked for.
+
+A reader never stops at the first fault: it notes it, goes on with the default, and whoever loads the
+files decides what a faulty one means. Each fault names file, line, key, what it got and what it expected.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from correlator.errors import Fault, SourceError
+from correlator.model import SECOND, Micros, Source, parse_prefix
+
+_DURATION = re.compile(r"(\d{1,9})\s*(ms|s|m|h|d|w)?")
+_UNITS: dict[str, Micros] = {
+    "ms": SECOND // 1000,
+    "s": SECOND,
+    "m": 60 * SECOND,
+    "h": 3600 * SECOND,
+    "d": 86_400 * SECOND,
+    "w": 604_800 * SECOND,
+}
+_HIGHEST_PORT = 65535
+FOREVER = "forever"
+
+
+class File:
+    """One TOML file and the faults found in it so far."""
+
+    def __init__(self, path: Path, faults: list[Fault]) -> None:
+        """Read the file; one that cannot be read or parsed is a fault and empty."""
+        self.path = path
+        self.faults = faults
+        self.text = ""
+        self.root: dict[str, Any] = {}
+        try:
+            self.text = path.read_text(encoding="utf-8")
+            self.root = tomllib.loads(self.text)
+        except OSError as exc:
+            faults.append(Fault(str(path), "file", exc.strerror or str(exc), "a file we may read"))
+        except UnicodeDecodeError as exc:
+            faults.append(Fault(str(path), "file", f"a byte that is not UTF-8 at {exc.start}", "UTF-8 text"))
+        except tomllib.TOMLDecodeError as exc:
+            faults.append(Fault(str(path), "file", f"no TOML: {exc}", "TOML"))
+
+    def table(self) -> Table:
+        """Return the whole file as a table."""
+        return Table(self, "", self.root)
+
+    def line_of(self, path: str) -> int | None:
+        """Return the line where a key stands, as far as reading the text line by line can tell."""
+        table, _, key = path.rpartition(".")
+        current, seen = "", {}
+        for number, line in enumerate(self.text.splitlines(), start=1):
+            stripped = line.strip()
+            if header := re.match(r"\[(\[?)\s*([^\]]+?)\s*\]", stripped):
+                name = header.group(2).replace('"', "")
+                if header.group(1):
+                    seen[name] = seen.get(name, 0) + 1
+                    name = f"{name}[{seen[name]}]"
+                current = name
+                if current == path:
+                    return number
+            elif current == table and re.match(rf'"?{re.escape(key)}"?\s*[=.]', stripped):
+                return number
+        return None
+
+
+class Table:
+    """One table of a file: ask for each key you know, then `finish` names the rest."""
+
+    def __init__(self, file: File, path: str, values: dict[str, Any]) -> None:
+        self.file = file
+        self.path = path
+        self._values = values
+        self._known: list[str] = []
+
+    def name_of(self, key: str) -> str:
+        """Return the dotted name of a key."""
+        return f"{self.path}.{key}" if self.path else key
+
+    def fault(self, key: str, got: Any, expected: str) -> None:
+        """Note a fault at a key."""
+        name = self.name_of(key)
+        line = self.file.line_of(name)
+        where = f"{self.file.path}:{line}" if line else str(self.file.path)
+        shown = got if isinstance(got, str) and got.startswith("no ") else _shown(got)
+        self.file.faults.append(Fault(where, name, shown, expected))
+
+    def has(self, key: str) -> bool:
+        """Whether the key is written at all."""
+        self._known.append(key)
+        return key in self._values
+
+    def text(self, key: str, default: str, *, choices: Iterable[str] = ()) -> str:
+        """Return text, one of `choices` where there are any."""
+        allowed = tuple(choices)
+        value = self._take(key)
+        if value is None:
+            return default
+        if not isinstance(value, str) or (allowed and value not in allowed):
+            expected = "one of " + ", ".join(map(repr, allowed)) if allowed else "text"
+            self.fault(key, value, expected)
+            return default
+        return value
+
+    def texts(self, key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return a list of text."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self.fault(key, value, 'a list of text, such as ["a", "b"]')
+            return default
+        return tuple(value)
+
+    def truth(self, key: str, *, default: bool) -> bool:
+        """Return true or false."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            self.fault(key, value, "true or false")
+            return default
+        return value
+
+    def number(self, key: str, default: int, *, least: int, most: int) -> int:
+        """Return a whole number from `least` to `most`."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            self.fault(key, value, f"a whole number from {least} to {most}")
+            return default
+        return value
+
+    def duration(self, key: str, default: Micros, *, least: Micros = SECOND // 1000) -> Micros:
+        """Return a length of time in microseconds."""
+        value = self._take(key)
+        if value is None:
+            return default
+        found = parse_duration(value)
+        if found is None or found < least:
+            self.fault(key, value, 'a length of time such as "30s", "10m", "1h", "1d", "1w"')
+            return default
+        return found
+
+    def duration_or_forever(self, key: str, default: Micros | None) -> Micros | None:
+        """Return a length of time, or None for `forever`."""
+        if self._values.get(key) == FOREVER:
+            self._known.append(key)
+            return None
+        return self.duration(key, default or 0) or default
+
+    def path_at(self, key: str, default: Path) -> Path:
+        """Return an absolute path."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if not isinstance(value, str) or not value.startswith("/"):
+            self.fault(key, value, "an absolute path")
+            return default
+        return Path(value)
+
+    def ports(self, key: str, default: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        """Return ranges of ports, from `"1-1024"`, `"1,7,512-515"` or `[1, 7, "512-515"]`."""
+        value = self._take(key)
+        if value is None:
+            return default
+        found = parse_ports(value)
+        if found is None:
+            self.fault(key, value, 'ports from 0 to 65535, such as "1-1024" or [1, 7, "512-515"]')
+            return default
+        return found
+
+    def sources(self, key: str) -> tuple[Source, ...]:
+        """Return addresses and prefixes."""
+        found = []
+        for text in self.texts(key):
+            try:
+                found.append(parse_prefix(text))
+            except SourceError:
+                self.fault(key, text, "addresses or prefixes, such as 192.0.2.1 or 2001:db8::/32")
+        return tuple(found)
+
+    def table(self, key: str) -> Table:
+        """Return a table below this one; empty where it is not written."""
+        value = self._take(key)
+        if value is None:
+            value = {}
+        elif not isinstance(value, dict):
+            self.fault(key, value, f"a table [{self.name_of(key)}]")
+            value = {}
+        return Table(self.file, self.name_of(key), value)
+
+    def tables(self, key: str) -> list[Table]:
+        """Return a list of tables, `[[key]]`."""
+        value = self._take(key)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            self.fault(key, value, f"tables [[{self.name_of(key)}]]")
+            return []
+        name = self.name_of(key)
+        return [Table(self.file, f"{name}[{index}]", item) for index, item in enumerate(value, start=1)]
+
+    def named_tables(self, key: str) -> dict[str, Table]:
+        """Return the tables `[key.NAME]` by name."""
+        parent = self.table(key)
+        return {name: parent.table(name) for name in parent._values}  # noqa: SLF001  a table of ours
+
+    def any_value(self, key: str) -> Any:
+        """Return whatever stands there."""
+        return self._take(key)
+
+    def require(self, key: str, expected: str) -> bool:
+        """Whether the key is there; a fault where it is not."""
+        if key in self._values:
+            return True
+        self._known.append(key)
+        self.fault(key, "no value", expected)
+        return False
+
+    def finish(self) -> None:
+        """Note every key that nobody asked for, with the nearest one that exists."""
+        for key, value in self._values.items():
+            if key in self._known:
+                continue
+            import difflib
+
+            near = difflib.get_close_matches(key, self._known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            known = ", ".join(sorted(set(self._known)))
+            self.fault(key, value, f"no such key{hint}; known here: {known}")
+
+    def _take(self, key: str) -> Any:
+        self._known.append(key)
+        return self._values.get(key)
+
+
+def parse_duration(value: Any) -> Micros | None:
+    """Return microseconds for `"90s"`, `"10m"`, `"1w"` or a number of seconds; None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value * SECOND if value >= 0 else None
+    if not isinstance(value, str):
+        return None
+    found = _DURATION.fullmatch(value.strip())
+    return int(found.group(1)) * _UNITS[found.group(2) or "s"] if found else None
+
+
+def parse_ports(value: Any) -> tuple[tuple[int, int], ...] | None:
+    """Return inclusive ranges; None where the text is none."""
+    items = value if isinstance(value, list) else str(value).split(",") if value != "" else []
+    found = []
+    for item in items:
+        if isinstance(item, bool) or not isinstance(item, int | str):
+            return None
+        low, dash, high = str(item).strip().partition("-")
+        if not (low.isascii() and low.isdigit()) or (dash and not (high.isascii() and high.isdigit())):
+            return None
+        first, last = int(low), int(high) if dash else int(low)
+        if not 0 <= first <= last <= _HIGHEST_PORT:
+            return None
+        found.append((first, last))
+    return tuple(found)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

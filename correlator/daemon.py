@@ -1,0 +1,376 @@
+"""The correlator process: one loop that feeds the engine and carries its decisions to the enforcer.
+
+    file changed -> tailer -> chunk -> engine.feed -> decisions -> enforcer -> outcome -> engine.note
+
+The order within a step is the guarantee: a decision is sent first (it must be fast), then positions,
+strikes and decisions are recorded in one transaction. Killed between the two, the lines are read again and
+give the same request, which the enforcer knows. What has no outcome yet is sent again after a reconnect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import selectors
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from correlator.config.site import Site, build_engine
+from correlator.enforcer.client import EnforcerClient
+from correlator.enforcer.never_block import NeverBlock
+from correlator.enforcer.protocol import (
+    BlockRequest,
+    ErrorAnswer,
+    OutcomeAnswer,
+    OutcomeEvent,
+    WatchRequest,
+)
+from correlator.engine import Step, format_decision
+from correlator.errors import ProtocolError, UnreachableError
+from correlator.kernel.process import die_with_parent, hold_lock, keep_capabilities, notify
+from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Release, printable
+from correlator.store import atomic
+from correlator.store.state import State
+from correlator.tailers.file import FileTailer, Position
+from correlator.tailers.wake import Wake
+
+_POLL_SECONDS = 0.5
+_STATUS_EVERY: Micros = 2 * SECOND
+_PRUNE_EVERY: Micros = 60 * SECOND
+_RECONNECT_EVERY: Micros = SECOND // 5
+_MAX_REASON = 400
+
+
+def run_correlator(site: Site) -> int:
+    """Read, count, decide, until SIGTERM or SIGINT; returns the exit status.
+
+    Raises: PortwardError where the state cannot be opened or another correlator runs.
+    """
+    die_with_parent()
+    paths = site.paths
+    paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with hold_lock(paths.run / "correlator.lock", "correlator"):
+        keep_capabilities()
+        correlator = Correlator(site)
+        try:
+            correlator.run()
+        finally:
+            correlator.close()
+    return 0
+
+
+def now_micros() -> Micros:
+    """Return the time of day."""
+    return time.time_ns() // 1000
+
+
+class Correlator:
+    """The loop and everything it holds."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self._state = State(site.paths.correlator_database)
+        self._guard = NeverBlock(site.enforcer)
+        self._now = self._started = now_micros()
+        self._engine = build_engine(site, ignored_by=lambda source: self._guard.find(source, self._now))
+        self._selector = selectors.DefaultSelector()
+        self._wake = Wake()
+        self._selector.register(self._wake, selectors.EVENT_READ, self._wake.clear)
+        self._tailers = {origin: self._tailer(origin) for origin in self._origins()}
+        self._stopping = False
+        self._hang_up = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._client: EnforcerClient | None = None
+        self._connect_at: Micros = 0
+        self._last_id = 0
+        self._waiting: dict[str, Block] = {}
+        """Blocks without an outcome, by request: sent, or to be sent when the enforcer is back."""
+        self._asked: dict[int, str] = {}
+        self._status_at: Micros = 0
+        self._prune_at: Micros = 0
+        self._counts = {"blocks": 0, "observed": 0, "ignored": 0, "failed": 0}
+
+    def run(self) -> None:
+        """Loop until told to stop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.set_wakeup_fd(self._hang_up[1], warn_on_full_buffer=False)
+        self._selector.register(self._hang_up[0], selectors.EVENT_READ, self._drain_signals)
+        self._wake.start()
+        self._restore()
+        self._connect()
+        self._record(Step())
+        notify("READY=1")
+        while not self._stopping:
+            self._turn()
+            for key, _events in self._selector.select(_POLL_SECONDS):
+                key.data()
+        notify("STOPPING=1")
+        self._turn()
+
+    def close(self) -> None:
+        """Give everything back."""
+        signal.set_wakeup_fd(-1)
+        self._wake.close()
+        for tailer in self._tailers.values():
+            tailer.close()
+        if self._client is not None:
+            self._client.close()
+        self._state.close()
+
+    def _turn(self) -> None:
+        """Read whatever there is and act on it."""
+        self._now = now_micros()
+        self._watch_folders()
+        for tailer in self._tailers.values():
+            for chunk in tailer.read(self._now):
+                step = self._engine.feed(chunk)
+                self._carry_out(step)
+                self._record(step)
+        if self._client is None and self._now >= self._connect_at:
+            self._connect()
+        if self._now >= self._engine.next_deadline:
+            self._engine.advance(self._now)
+        if self._now >= self._prune_at:
+            self._prune()
+        if self._now >= self._status_at:
+            self._tell_status()
+
+    # Decisions out
+
+    def _carry_out(self, step: Step) -> None:
+        for decision in step.decisions:
+            if not isinstance(decision, Block):
+                self._counts["ignored"] += 1
+                _say(format_decision(decision))
+            elif decision.until is not None and decision.until <= self._now:
+                _say(format_decision(decision, word="late"))
+            elif decision.is_observed:
+                self._counts["observed"] += 1
+                _say(format_decision(decision))
+            else:
+                self._waiting[decision.request] = decision
+                self._send(decision)
+
+    def _send(self, block: Block) -> None:
+        if self._client is None:
+            return
+        reason = (
+            f"{block.strikes} strikes in {block.span // SECOND}s, last: {printable(block.evidence[-1].line)}"
+            if block.evidence
+            else f"{block.strikes} strikes"
+        )
+        request = BlockRequest(
+            id=self._next_id(),
+            request=block.request,
+            source=block.source,
+            jail=block.jail,
+            until=block.until,
+            port=block.port,
+            protocol=block.protocol,
+            reason=reason[:_MAX_REASON],
+            actions=block.actions,
+        )
+        self._asked[request.id] = block.request
+        try:
+            self._client.send(request)
+        except UnreachableError as exc:
+            self._disconnect(str(exc))
+
+    def _next_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
+
+    # Outcomes in
+
+    def _connect(self) -> None:
+        if not any(jail.is_blocking for jail in self.site.jails.values()):
+            self._connect_at = self._now + 3600 * SECOND
+            return
+        self._connect_at = self._now + _RECONNECT_EVERY
+        try:
+            self._client = EnforcerClient(self.site.paths.enforcer_socket)
+            self._selector.register(self._client, selectors.EVENT_READ, self._hear)
+            self._client.send(WatchRequest(self._next_id()))
+        except UnreachableError as exc:
+            self._disconnect(str(exc))
+            return
+        for block in list(self._waiting.values()):
+            self._send(block)
+
+    def _disconnect(self, reason: str) -> None:
+        if self._client is not None:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(self._client)
+            self._client.close()
+            self._client = None
+            _say(f"disconnected from=enforcer waiting={len(self._waiting)} reason={printable(reason)!r}")
+        self._asked.clear()
+        self._connect_at = self._now + _RECONNECT_EVERY
+
+    def _hear(self) -> None:
+        if self._client is None:
+            return
+        try:
+            answers = self._client.receive()
+        except (UnreachableError, ProtocolError) as exc:
+            self._disconnect(str(exc))
+            return
+        for answer in answers:
+            match answer:
+                case OutcomeAnswer(id=id_, outcome=outcome):
+                    self._asked.pop(id_, None)
+                    self._note(outcome)
+                case OutcomeEvent(outcome=outcome):
+                    if outcome.kind in (OutcomeKind.EXPIRED, OutcomeKind.RELEASED):
+                        self._note(outcome)
+                case ErrorAnswer(id=id_, detail=detail):
+                    self._note_error(id_, detail)
+                case _:
+                    pass
+
+    def _note_error(self, id_: int | None, detail: str) -> None:
+        request = self._asked.pop(id_, None) if id_ is not None else None
+        block = self._waiting.get(request) if request is not None else None
+        if block is not None:
+            self._note(Outcome(OutcomeKind.FAILED, block.source, block.request, detail=detail))
+
+    def _note(self, outcome: Outcome) -> None:
+        self._engine.note(outcome)
+        block = self._waiting.pop(outcome.request, None)
+        self._state.note(outcome)
+        match outcome.kind:
+            case OutcomeKind.DONE | OutcomeKind.EXISTS if block is not None:
+                self._counts["blocks"] += 1
+                until = block.until if outcome.until is None else outcome.until
+                _say(format_decision(dataclasses.replace(block, until=until)))
+            case OutcomeKind.FAILED | OutcomeKind.REFUSED:
+                self._counts["failed"] += 1
+                _say(f"{outcome.kind.value} source={outcome.source} reason={printable(outcome.detail)!r}")
+            case OutcomeKind.RELEASED:
+                keys = [(name, str(jail.key_of(outcome.source))) for name, jail in self._engine.jails.items()]
+                self._state.forget(outcome.source, keys)
+                _say(f"released source={outcome.source}")
+            case OutcomeKind.EXPIRED:
+                _say(f"expired source={outcome.source}")
+            case _:
+                pass
+
+    # Memory
+
+    def _restore(self) -> None:
+        blocks = list(self._state.blocks(self._now))
+        decisions = self._engine.restore(self._state.strikes(), [block for block, _state in blocks])
+        self._waiting.update({block.request: block for block, state in blocks if state == "requested"})
+        step = Step(decisions=decisions)
+        self._carry_out(step)
+        self._record(step)
+
+    def _record(self, step: Step) -> None:
+        self._state.record(
+            positions={
+                origin: [_position_row(position) for position in tailer.positions]
+                for origin, tailer in self._tailers.items()
+            },
+            strikes=step.strikes,
+            settled=step.settled,
+            decisions=[decision for decision in step.decisions if not isinstance(decision, Release)],
+        )
+        for block in step.decisions:
+            if isinstance(block, Block) and block.until is not None and block.until <= self._now:
+                self._state.note(Outcome(OutcomeKind.EXPIRED, block.source, block.request))
+
+    def _prune(self) -> None:
+        self._prune_at = self._now + _PRUNE_EVERY
+        self._state.prune(
+            {name: self._now - 2 * jail.definition.span for name, jail in self._engine.jails.items()}
+        )
+
+    # Sources
+
+    def _origins(self) -> list[str]:
+        return sorted({file for filter_ in self.site.filters.values() for file in filter_.files})
+
+    def _tailer(self, origin: str) -> FileTailer:
+        return FileTailer(Path(origin), [_read_position(row) for row in self._state.positions(origin)])
+
+    def _watch_folders(self) -> None:
+        for tailer in self._tailers.values():
+            self._wake.watch(tailer.path.parent)
+
+    # The outside
+
+    def _tell_status(self) -> None:
+        self._status_at = self._now + _STATUS_EVERY
+        status = {
+            "pid": os.getpid(),
+            "started": self._started,
+            "updated": self._now,
+            "mode": "block" if self.site.correlator.is_blocking else "observe",
+            "enforcer": "not needed" if self._connect_at > self._now + 60 * SECOND else (
+                "connected" if self._client is not None else "unreachable"
+            ),
+            "waiting": len(self._waiting),
+            "denied": self._engine.denied,
+            "counts": self._counts,
+            "sources": [
+                {
+                    "origin": origin,
+                    "offset": tailer.positions[-1].offset if tailer.positions else 0,
+                    "backlog": tailer.backlog,
+                    "rotations": tailer.rotations,
+                    "truncations": tailer.truncations,
+                    "long_lines": tailer.long_lines,
+                    "trouble": tailer.trouble,
+                    **(dataclasses.asdict(counters) if (counters := self._engine.origins.get(origin)) else {}),
+                }
+                for origin, tailer in self._tailers.items()
+            ],
+            "jails": [
+                {
+                    "jail": jail.name,
+                    "sources": len(jail.windows),
+                    "evicted": jail.windows.evicted,
+                    **dataclasses.asdict(jail.counters),
+                }
+                for jail in self._engine.jails.values()
+            ],
+            "quarantined": {
+                name: filter_.quarantined
+                for name, filter_ in self._engine.filters.items()
+                if filter_.quarantined
+            },
+            "unreadable": [
+                {"filter": item.filter, "reason": item.reason, "line": printable(item.evidence.line)}
+                for item in self._engine.unreadable
+            ],
+        }
+        with contextlib.suppress(OSError):  # a full /run must not stop us; status then shows an old time
+            atomic.replace(self.site.paths.correlator_status, json.dumps(status).encode() + b"\n", mode=0o644)
+
+    def _stop(self, _signal: int, _frame: object) -> None:
+        self._stopping = True
+
+    def _drain_signals(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._hang_up[0], 512)
+
+
+def _position_row(position: Position) -> dict[str, Any]:
+    return {**dataclasses.asdict(position), "head": position.head.hex()}
+
+
+def _read_position(row: dict[str, Any]) -> Position:
+    return Position(row["device"], row["inode"], row["offset"], bytes.fromhex(row["head"]))
+
+
+def _say(line: str) -> None:
+    """Print one stable line; nobody listening is no reason to stop."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, flush=True, file=sys.stdout)
+
+

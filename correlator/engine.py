@@ -1,0 +1,266 @@
+"""The engine: a value you feed. Chunks, time and outcomes go in; decisions come out.
+
+    feed(chunk) -> Step       lines become events, events strikes, strikes decisions
+    note(outcome)             what the enforcer did, or what became of a block later
+    advance(now)              forget what cannot matter any more
+    restore(strikes, blocks)  what a restart brings back
+
+No I/O and no clock: the same inputs give the same decisions every time. Memory is bounded by the jails'
+tables; what is left out is counted. One event can concern several jails, and each judges it alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from correlator.filters import Filter, Line, Unreadable
+from correlator.jails import Jail, Verdict, format_span
+from correlator.model import (
+    SECOND,
+    Block,
+    Chunk,
+    Decision,
+    Event,
+    Evidence,
+    Ignore,
+    Micros,
+    Outcome,
+    OutcomeKind,
+    Release,
+    Source,
+    Strike,
+)
+from correlator.prefilter import Prefilter
+from correlator.syslog import format_instant, parse_header, read_stamp
+
+_SKEW_BEHIND: Micros = 60 * SECOND
+_SKEW_AHEAD: Micros = 2 * SECOND
+_ADVANCE_EVERY: Micros = 60 * SECOND
+_UNREADABLE_SHOWN = 20
+_PORTS_SHOWN = 32
+
+
+@dataclass(slots=True)
+class OriginCounters:
+    """What came from one origin since the start."""
+
+    lines: int = 0
+    candidates: int = 0
+    events: int = 0
+    unreadable: int = 0
+    cut: int = 0
+    """Lines longer than the bound."""
+    skewed: int = 0
+    """Live lines whose own stamp strayed and that were taken at arrival."""
+    last_skew: Micros = 0
+
+
+@dataclass(slots=True)
+class Step:
+    """What one chunk led to."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    strikes: list[Strike] = field(default_factory=list)
+    """Strikes that wait in a window now: what a restart must bring back."""
+    settled: list[Strike] = field(default_factory=list)
+    """Strikes whose window decided: all of their key up to their time are used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Denial:
+    until: Micros | None
+    request: str
+
+
+class Engine:
+    """Filters and jails of this site, fed by whoever holds the files and the clock."""
+
+    def __init__(
+        self,
+        filters: Sequence[Filter],
+        jails: Sequence[Jail],
+        *,
+        routes: Mapping[str, Sequence[str]],
+        ignored_by: Callable[[Source], str | None],
+        max_line: int = 8192,
+    ) -> None:
+        """Take what runs; `routes` names, for each origin, the filters that read it."""
+        self.jails = {jail.name: jail for jail in jails}
+        self.filters = {filter_.name: filter_ for filter_ in filters}
+        self.origins: dict[str, OriginCounters] = {}
+        self.unreadable: deque[Unreadable] = deque(maxlen=_UNREADABLE_SHOWN)
+        self._ignored_by = ignored_by
+        self._max_line = max_line
+        self._routes = {
+            origin: tuple(self.filters[name] for name in names if name in self.filters)
+            for origin, names in routes.items()
+        }
+        self._prefilters = {
+            origin: Prefilter(literal for filter_ in chosen for literal in filter_.literals())
+            for origin, chosen in self._routes.items()
+        }
+        self._listeners = {
+            name: tuple(jail for jail in jails if name in jail.definition.filters) for name in self.filters
+        }
+        self._denials: dict[Source, _Denial] = {}
+        self._lengths: dict[int, set[int]] = {4: {32}, 6: {128}}
+        self._advanced: Micros = 0
+
+    @property
+    def next_deadline(self) -> Micros:
+        """When `advance` wants to be called next."""
+        return self._advanced + _ADVANCE_EVERY
+
+    @property
+    def denied(self) -> int:
+        """How many sources are denied, requested or observed, as far as we know."""
+        return len(self._denials)
+
+    def feed(self, chunk: Chunk) -> Step:
+        """Take a chunk and return what it led to."""
+        step = Step()
+        counters = self.origins.setdefault(chunk.origin, OriginCounters())
+        counters.lines += chunk.data.count(b"\n")
+        prefilter = self._prefilters.get(chunk.origin)
+        if prefilter is None:
+            return step
+        for start, end in prefilter.candidates(chunk.data):
+            counters.candidates += 1
+            line = self._line(chunk, start, end, counters)
+            for filter_ in self._routes[chunk.origin]:
+                if not filter_.wants(line.header.identifier):
+                    continue
+                answer = filter_.read(line)
+                if isinstance(answer, Event):
+                    counters.events += 1
+                    self._take(answer, step)
+                elif isinstance(answer, Unreadable):
+                    counters.unreadable += 1
+                    self.unreadable.append(answer)
+        return step
+
+    def judge(self, event: Event) -> Iterator[tuple[Jail, Verdict]]:
+        """Let each jail that listens to the event's filter count it; for `feed` and `explain`."""
+        for jail in self._listeners.get(event.filter, ()):
+            verdict = jail.judge(
+                event,
+                ignored_by=self._ignored_by,
+                is_denied=lambda source: self._is_denied(source, event.at),
+            )
+            if isinstance(verdict.decision, Block):
+                self._deny(verdict.decision)
+            yield jail, verdict
+
+    def note(self, outcome: Outcome) -> None:
+        """Take what the enforcer did with a request, or what became of a block later."""
+        match outcome.kind:
+            case OutcomeKind.DONE | OutcomeKind.EXISTS | OutcomeKind.REFUSED:
+                known = self._denials.get(outcome.source)
+                if known is not None and outcome.until is not None:
+                    self._denials[outcome.source] = _Denial(outcome.until, known.request)
+            case OutcomeKind.FAILED | OutcomeKind.EXPIRED:
+                self._denials.pop(outcome.source, None)
+            case OutcomeKind.RELEASED:
+                self._denials.pop(outcome.source, None)
+                for jail in self.jails.values():
+                    jail.windows.forget(str(jail.key_of(outcome.source)))
+
+    def advance(self, now: Micros) -> None:
+        """Forget windows and denials that cannot matter any more."""
+        self._advanced = now
+        for jail in self.jails.values():
+            jail.windows.advance(now)
+        over = [source for source, denial in self._denials.items() if _is_over(denial, now - _SKEW_BEHIND)]
+        for source in over:
+            del self._denials[source]
+
+    def restore(self, strikes: Iterable[Strike], blocks: Iterable[Block]) -> list[Decision]:
+        """Bring back waiting strikes and known blocks after a restart.
+
+        Returns what the strikes decide now: something only where a jail's threshold has been lowered.
+        """
+        for block in blocks:
+            self._deny(block)
+        decisions: list[Decision] = []
+        for strike in strikes:
+            jail = self.jails.get(strike.jail)
+            if jail is None or self._is_denied(strike.source, strike.at):
+                continue
+            decision = jail.count(strike).decision
+            if isinstance(decision, Block):
+                self._deny(decision)
+                decisions.append(decision)
+        return decisions
+
+    def _take(self, event: Event, step: Step) -> None:
+        for _jail, verdict in self.judge(event):
+            if verdict.reach is None:
+                continue
+            if verdict.reach.is_decided:
+                step.settled.append(verdict.reach.items[-1])
+            else:
+                step.strikes.append(verdict.reach.items[-1])
+            if verdict.decision is not None:
+                step.decisions.append(verdict.decision)
+
+    def _line(self, chunk: Chunk, start: int, end: int, counters: OriginCounters) -> Line:
+        if end - start > self._max_line:
+            counters.cut += 1
+            end = start + self._max_line
+        text = chunk.data[start:end].decode("utf-8", "surrogateescape")
+        header = parse_header(text)
+        at = self._instant(read_stamp(header.stamp, chunk.arrived), chunk, counters)
+        return Line(header, Evidence(at, chunk.origin, chunk.offset + start, text))
+
+    @staticmethod
+    def _instant(stamp: Micros | None, chunk: Chunk, counters: OriginCounters) -> Micros:
+        """Return a line's time: its own stamp, or its arrival where the stamp cannot be true."""
+        arrived = chunk.arrived
+        if stamp is None:
+            return arrived
+        if stamp > arrived + _SKEW_AHEAD or (chunk.is_live and stamp < arrived - _SKEW_BEHIND):
+            counters.skewed += 1
+            counters.last_skew = stamp - arrived
+            return arrived
+        return min(stamp, arrived)
+
+    def _is_denied(self, source: Source, at: Micros) -> bool:
+        for length in self._lengths[source.version]:
+            denial = self._denials.get(source.prefix(length))
+            if denial is not None and not _is_over(denial, at):
+                return True
+        return False
+
+    def _deny(self, block: Block) -> None:
+        self._denials[block.source] = _Denial(block.until, block.request)
+        self._lengths[block.source.version].add(block.source.network.prefixlen)
+
+
+def _is_over(denial: _Denial, at: Micros) -> bool:
+    return denial.until is not None and denial.until <= at
+
+
+def format_decision(decision: Decision, *, word: str = "") -> str:
+    """Return the stable line that announces a decision; `word` replaces its first word.
+
+    `block source=192.0.2.9 jail=portscan strikes=6 span=60s ports=1,7,11 until=2026-01-02T03:04:05Z`
+    """
+    match decision:
+        case Block():
+            first = word or ("observe" if decision.is_observed else "block")
+            ports = ",".join(map(str, decision.ports[:_PORTS_SHOWN])) or "-"
+            more = f",+{len(decision.ports) - _PORTS_SHOWN}" if len(decision.ports) > _PORTS_SHOWN else ""
+            until = "forever" if decision.until is None else format_instant(decision.until)
+            return (
+                f"{first} source={decision.source} jail={decision.jail} strikes={decision.strikes}"
+                f" span={format_span(decision.span)} ports={ports}{more} until={until}"
+            )
+        case Ignore():
+            return f"ignore source={decision.source} jail={decision.jail} reason={decision.reason!r}"
+        case Release():
+            return f"release source={decision.source} reason={decision.reason!r}"
+        case _:
+            assert_never(decision)

@@ -1,0 +1,248 @@
+"""The correlator's own memory: how far it has read, which strikes wait, what it decided and on what.
+
+One transaction a step: positions move together with the strikes and decisions that the lines led to, so
+after a crash every line has been counted once or will be read again. A decision stands here before it
+has an outcome (`requested`); what a restart finds so is sent again under the same request.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from correlator.model import Block, Evidence, Ignore, Micros, Outcome, Source, Strike, json_ready
+from correlator.model import parse_prefix, parse_source
+from correlator.store.database import open_database, transaction
+
+VERSION = 1
+SCHEMA = """
+CREATE TABLE position (origin TEXT PRIMARY KEY, files TEXT NOT NULL);
+CREATE TABLE strike (
+    jail TEXT NOT NULL, key TEXT NOT NULL, at INTEGER NOT NULL, source TEXT NOT NULL,
+    weight INTEGER NOT NULL, value TEXT NOT NULL, spoofable INTEGER NOT NULL,
+    port INTEGER, protocol TEXT, origin TEXT NOT NULL, offset INTEGER NOT NULL, line TEXT NOT NULL
+);
+CREATE INDEX strike_key ON strike (jail, key, at);
+CREATE INDEX strike_at ON strike (at);
+CREATE TABLE decision (
+    request TEXT PRIMARY KEY, kind TEXT NOT NULL, source TEXT NOT NULL, jail TEXT NOT NULL,
+    at INTEGER NOT NULL, until INTEGER, state TEXT NOT NULL, detail TEXT NOT NULL, body TEXT NOT NULL
+);
+CREATE INDEX decision_source ON decision (source, at);
+CREATE INDEX decision_at ON decision (at);
+"""
+_DECISIONS_KEPT = 100_000
+REQUESTED = "requested"
+OBSERVED = "observed"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptDecision:
+    """A decision as it was recorded, with what became of it."""
+
+    request: str
+    kind: str
+    """`block`, `observe` or `ignore`."""
+    source: str
+    jail: str
+    at: Micros
+    until: Micros | None
+    state: str
+    """`requested`, `observed`, `ignored`, or the outcome."""
+    detail: str
+    body: Mapping[str, Any]
+    """Strikes, span, ports, evidence, as in `model.Block`."""
+
+
+class State:
+    """The correlator's database; for one writer."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = open_database(path, schema=SCHEMA, version=VERSION)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def positions(self, origin: str) -> list[dict[str, Any]]:
+        """Return what was last written of an origin's position."""
+        row = self._database.execute("SELECT files FROM position WHERE origin = ?", (origin,)).fetchone()
+        return json.loads(row[0]) if row else []
+
+    def strikes(self) -> Iterator[Strike]:
+        """Yield the strikes that waited in windows, oldest first."""
+        return read_strikes(self._database)
+
+    def blocks(self, now: Micros) -> Iterator[tuple[Block, str]]:
+        """Yield the blocks whose time is not over, each with its state, oldest first."""
+        rows = self._database.execute(
+            "SELECT body, state FROM decision WHERE kind IN ('block', 'observe')"
+            " AND (until IS NULL OR until > ?) AND state NOT IN ('failed', 'expired', 'released')"
+            " ORDER BY at",
+            (now,),
+        )
+        for body, state in rows:
+            yield read_block(json.loads(body)), state
+
+    def record(
+        self,
+        *,
+        positions: Mapping[str, Sequence[Mapping[str, Any]]],
+        strikes: Iterable[Strike] = (),
+        settled: Iterable[Strike] = (),
+        decisions: Iterable[Block | Ignore] = (),
+    ) -> None:
+        """Write one step in one transaction."""
+        with transaction(self._database):
+            self._database.executemany(
+                "INSERT INTO strike VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_strike_row, strikes)
+            )
+            self._database.executemany(
+                "DELETE FROM strike WHERE jail = ? AND key = ? AND at <= ?",
+                ((strike.jail, strike.key, strike.at) for strike in settled),
+            )
+            self._database.executemany(
+                "INSERT OR IGNORE INTO decision VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                map(_decision_row, decisions),
+            )
+            self._database.executemany(
+                "INSERT OR REPLACE INTO position VALUES (?, ?)",
+                ((origin, json.dumps(list(files))) for origin, files in positions.items()),
+            )
+
+    def note(self, outcome: Outcome) -> None:
+        """Record what became of a decision."""
+        with transaction(self._database):
+            if outcome.request:
+                self._database.execute(
+                    "UPDATE decision SET state = ?, detail = ?, until = coalesce(?, until) WHERE request = ?",
+                    (outcome.kind.value, outcome.detail, outcome.until, outcome.request),
+                )
+            else:
+                self._database.execute(
+                    "UPDATE decision SET state = ?, detail = ? WHERE source = ? AND state IN ('done', 'exists')",
+                    (outcome.kind.value, outcome.detail, str(outcome.source)),
+                )
+
+    def forget(self, source: Source, keys: Iterable[tuple[str, str]]) -> None:
+        """Drop the strikes of a source that somebody released."""
+        with transaction(self._database):
+            self._database.execute("DELETE FROM strike WHERE source = ?", (str(source),))
+            self._database.executemany("DELETE FROM strike WHERE jail = ? AND key = ?", keys)
+
+    def prune(self, oldest: Mapping[str, Micros]) -> None:
+        """Drop strikes older than their jail can use, and the oldest decisions beyond the bound."""
+        with transaction(self._database):
+            self._database.executemany(
+                "DELETE FROM strike WHERE jail = ? AND at <= ?", oldest.items()
+            )
+            marks = ",".join("?" * len(oldest))
+            self._database.execute(f"DELETE FROM strike WHERE jail NOT IN ({marks})", tuple(oldest))  # noqa: S608
+            self._database.execute(
+                "DELETE FROM decision WHERE rowid IN"
+                " (SELECT rowid FROM decision WHERE state != ? ORDER BY at DESC LIMIT -1 OFFSET ?)",
+                (REQUESTED, _DECISIONS_KEPT),
+            )
+
+
+class StateReader:
+    """Looks into the database while the correlator writes it; for the command line."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def decisions(self, *, source: Source | None = None, most: int = 1000) -> list[KeptDecision]:
+        """Return the newest decisions, newest first; of one source and the prefixes around it, or all."""
+        rows = self._database.execute(
+            "SELECT request, kind, source, jail, at, until, state, detail, body FROM decision"
+            " ORDER BY at DESC, rowid DESC"
+        )
+        found: list[KeptDecision] = []
+        for row in rows:
+            if source is None or _concerns(row[2], source):
+                found.append(KeptDecision(*row[:8], json.loads(row[8])))
+                if len(found) == most:
+                    break
+        return found
+
+    def strikes(self) -> Iterator[Strike]:
+        """Yield the strikes that wait in windows, oldest first."""
+        return read_strikes(self._database)
+
+
+def read_strikes(database: sqlite3.Connection) -> Iterator[Strike]:
+    """Yield the strikes of a database, oldest first."""
+    rows = database.execute(
+        "SELECT jail, key, at, source, weight, value, spoofable, port, protocol, origin, offset, line"
+        " FROM strike ORDER BY at, rowid"
+    )
+    for jail, key, at, source, weight, value, spoofable, port, protocol, origin, offset, line in rows:
+        yield Strike(
+            jail=jail,
+            key=key,
+            source=parse_source(source),
+            at=at,
+            weight=weight,
+            value=value,
+            is_spoofable=bool(spoofable),
+            port=port,
+            protocol=protocol,
+            evidence=Evidence(at, origin, offset, line),
+        )
+
+
+def read_block(body: Mapping[str, Any]) -> Block:
+    """Return the block that `json_ready` wrote."""
+    values = dict(body)
+    values["source"] = parse_prefix(values["source"])
+    values["ports"] = tuple(values["ports"])
+    values["actions"] = tuple(values["actions"])
+    values["evidence"] = tuple(Evidence(**item) for item in values["evidence"])
+    return Block(**values)
+
+
+def _concerns(text: str, source: Source) -> bool:
+    other = parse_prefix(text)
+    return other.covers(source) or source.covers(other)
+
+
+def _strike_row(strike: Strike) -> tuple[Any, ...]:
+    evidence = strike.evidence
+    return (
+        strike.jail,
+        strike.key,
+        strike.at,
+        str(strike.source),
+        strike.weight,
+        strike.value,
+        strike.is_spoofable,
+        strike.port,
+        strike.protocol,
+        evidence.origin,
+        evidence.offset,
+        _storable(evidence.line),
+    )
+
+
+def _decision_row(decision: Block | Ignore) -> tuple[Any, ...]:
+    body = json.dumps(json_ready(decision))
+    if isinstance(decision, Ignore):
+        request = f"ignore:{decision.jail}:{decision.source}:{decision.at}"
+        return (request, "ignore", str(decision.source), decision.jail, decision.at, None, "ignored",
+                decision.reason, body)
+    kind, state = ("observe", OBSERVED) if decision.is_observed else ("block", REQUESTED)
+    return (decision.request, kind, str(decision.source), decision.jail, decision.at, decision.until, state,
+            "", body)
+
+
+def _storable(text: str) -> str:
+    """Return text that SQLite takes: bytes that were no UTF-8 become backslash escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

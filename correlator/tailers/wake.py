@@ -1,0 +1,59 @@
+"""Wakes a loop when something changes in a folder: watchdog's threads write to one event descriptor.
+
+What changed is never taken from the event (a move out of the folder arrives half a second late, a
+truncation looks like any write): whoever is woken asks `fstat`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+
+class Wake(FileSystemEventHandler):
+    """A descriptor that becomes readable when a watched folder changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._observer = Observer()
+        self._folders: set[Path] = set()
+
+    def fileno(self) -> int:
+        """Return the descriptor, for a selector."""
+        return self.descriptor
+
+    def watch(self, folder: Path) -> bool:
+        """Watch a folder (not what lies in folders below it); false where it cannot be watched now."""
+        if folder in self._folders:
+            return True
+        try:
+            self._observer.schedule(self, str(folder), recursive=False)
+        except OSError:
+            return False
+        self._folders.add(folder)
+        return True
+
+    def start(self) -> None:
+        """Start watchdog's threads."""
+        self._observer.start()
+
+    def clear(self) -> None:
+        """Take the wake-up, before looking at what changed."""
+        try:
+            os.eventfd_read(self.descriptor)
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        """Stop the threads and give the descriptor back."""
+        self._observer.stop()
+        self._observer.join()
+        os.close(self.descriptor)
+
+    def dispatch(self, event: FileSystemEvent) -> None:  # noqa: ARG002  any event wakes
+        """Note that something happened; called on watchdog's thread."""
+        os.eventfd_write(self.descriptor, 1)
