@@ -19,6 +19,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -37,7 +38,10 @@ _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
 _TOOL_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _LONGEST_RUN_SECONDS = 60.0
+_LONGEST_LINK_SECONDS = 10.0
+_POLL_SECONDS = 0.002
 _ROUNDS_OF_KILLING = 50
+_IFA_F_TENTATIVE = 0x40
 
 _KERNEL_SETTINGS = (
     # Addresses count at once, and the kernel sends nothing that no test asked for.
@@ -241,7 +245,7 @@ class Lab:
         self.close()
 
     def close(self) -> None:
-        """End everything inside and let both namespaces go (each as soon as our sockets inside are closed)."""
+        """End everything inside and let both namespaces go; each dies when our sockets inside are closed."""
         self.scanner.close()
         self.victim.close()
 
@@ -267,25 +271,53 @@ class Lab:
                 # Linux before 6.13 keeps some of these for the whole machine, out of our reach.
                 with suppress(KernelError):
                     namespace.set_kernel(setting, value)
+        # Different indexes, or the kernel takes the ends for devices without a peer, whose link changes it
+        # makes known once a second only (linkwatch_urgent_event in net/core/link_watch.c).
         _ip(
             self.victim,
-            f"link add {VICTIM_DEVICE} type veth peer name {SCANNER_DEVICE} netns {self.scanner.path}",
-            *self._interface(VICTIM_DEVICE, VICTIM4, VICTIM6),
+            f"link add {VICTIM_DEVICE} index 10 type veth"
+            f" peer name {SCANNER_DEVICE} index 11 netns {self.scanner.path}",
+            "link set lo up",
+            f"link set {VICTIM_DEVICE} up",
         )
-        _ip(self.scanner, *self._interface(SCANNER_DEVICE, SCANNER4, SCANNER6))
-        gateways = (SCANNER4, SCANNER6) if self.has_ipv6 else (SCANNER4,)
-        _ip(self.victim, *(f"route add default via {gateway}" for gateway in gateways))
+        _ip(self.scanner, "link set lo up", f"link set {SCANNER_DEVICE} up")
+        self._wait_for_links()
+        for namespace, device, address4, address6 in (
+            (self.victim, VICTIM_DEVICE, VICTIM4, VICTIM6),
+            (self.scanner, SCANNER_DEVICE, SCANNER4, SCANNER6),
+        ):
+            lines = [f"addr add {address4}/24 dev {device}"]
+            if self.has_ipv6:
+                lines.append(f"addr add {address6}/64 dev {device} nodad")
+            if namespace is self.victim:
+                lines.append(f"route add default via {SCANNER4}")
+                if self.has_ipv6:
+                    lines.append(f"route add default via {SCANNER6}")
+            _ip(namespace, *lines)
 
-    def _interface(self, device: str, address4: str, address6: str) -> list[str]:
-        lines = [f"addr add {address4}/24 dev {device}"]
-        if self.has_ipv6:
-            lines.append(f"addr add {address6}/64 dev {device} nodad")
-        return [*lines, "link set lo up", f"link set {device} up"]
+    def _wait_for_links(self) -> None:
+        """Wait until both ends have their link-local address, which the kernel gives them a little later.
+
+        Before that a device answers no neighbour solicitation, and the victim asks again only a second later.
+        """
+        deadline = time.monotonic() + _LONGEST_LINK_SECONDS
+        for namespace in (self.victim, self.scanner) if self.has_ipv6 else ():
+            with namespace.entered():
+                while not _has_link_local_address():
+                    if time.monotonic() > deadline:
+                        raise LabError(f"{namespace.purpose}: its link did not come up")
+                    time.sleep(_POLL_SECONDS)
 
 
 def _ip(namespace: Namespace, *lines: str) -> None:
     """Run lines of iproute2's batch language in one process."""
     namespace.run("ip", "-batch", "-", text="\n".join(lines) + "\n")
+
+
+def _has_link_local_address() -> bool:
+    with open("/proc/thread-self/net/if_inet6", encoding="ascii") as table:
+        lines = [line.split() for line in table]
+    return any(line[0].startswith("fe80") and not int(line[4], 16) & _IFA_F_TENTATIVE for line in lines)
 
 
 def _bits(address: str) -> int:
