@@ -1,0 +1,69 @@
+"""Remembers which ports are in use, so that a service of this host is never reported.
+
+Pure: what the kernel said is handed in with its time. A port stays in use for `linger` after a service
+was last seen on it (services restart). A port is in use for both IP versions and every address as soon
+as one listener can be reached from outside: a client that tries the name's other address first is no
+attacker. A loopback-only listener counts for nobody: it must not blind the port for probes from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from correlator.model import Micros
+
+PORTS = 1 << 16
+_LOOPBACK6 = bytes(15) + b"\x01"
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
+class PortsInUse:
+    """The ports of one protocol that services were seen on, bounded by the number of ports there are."""
+
+    def __init__(self, linger: Micros) -> None:
+        self.flags = bytearray(PORTS)
+        """1 for a port in use; the hot path reads it by port number."""
+        self._linger = linger
+        self._last_seen: dict[int, Micros] = {}
+
+    def note(self, ports: Iterable[int], now: Micros) -> None:
+        """Remember that services were seen on these ports."""
+        for port in ports:
+            self._last_seen[port] = now
+            self.flags[port] = 1
+
+    def forget(self, now: Micros) -> None:
+        """Let go of ports whose service was last seen `linger` ago or longer."""
+        gone = [port for port, seen in self._last_seen.items() if now - seen >= self._linger]
+        for port in gone:
+            del self._last_seen[port]
+            self.flags[port] = 0
+
+    def numbers(self) -> list[int]:
+        """Return the ports in use, ascending."""
+        return sorted(self._last_seen)
+
+
+def is_reachable(address: bytes) -> bool:
+    """True for a listener's packed address that packets from outside can reach: anything but loopback."""
+    if len(address) == 4:
+        return address[0] != 127
+    return address != _LOOPBACK6 and not (address.startswith(_MAPPED) and address[12] == 127)
+
+
+def mark_ranges(ranges: Iterable[tuple[int, int]], excluded: Iterable[int]) -> bytearray:
+    """Return 1 for every watched port: those in the inclusive ranges, without the excluded ones."""
+    watched = bytearray(PORTS)
+    for lowest, highest in ranges:
+        watched[lowest : highest + 1] = b"\x01" * (highest + 1 - lowest)
+    for port in excluded:
+        watched[port] = 0
+    return watched
+
+
+def span_ranges(ranges: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
+    """Return the lowest and the highest port of the ranges; None where there are none."""
+    listed = list(ranges)
+    if not listed:
+        return None
+    return min(lowest for lowest, _ in listed), max(highest for _, highest in listed)

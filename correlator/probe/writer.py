@@ -1,0 +1,220 @@
+"""Writes lines to the alert log, to syslog and, for a person watching, to standard output.
+
+Never blocks and never raises for what the outside does: a full disk, a rotated or deleted file, a dead
+syslog. A failure is counted and said once, over the ways that still work; so is its end. The alert log
+comes first: the correlator waits for it. Source: syslog(3), RFC 3164; PortSentry's envelope as run.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from pathlib import Path
+
+from correlator.attackalert import SYSLOG_IDENTIFIER, SYSLOG_PRIORITY
+from correlator.model import SECOND, Micros
+from correlator.probe.stamps import Stamps
+
+_MODE = 0o640  # group adm, which the correlator is in, reads
+_MAX_SAID = 512
+"""Bytes of one complaint on a pipe: less than any pipe takes at once when it takes anything."""
+
+
+class AlertLog:
+    """The alert log: whole lines appended with one write each, followed through rotation."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.failures = 0
+        self._descriptor = -1
+        self._identity = (0, 0)
+        self._is_cut = False
+        self._lost = 0
+
+    def write(self, line: bytes) -> str | None:
+        """Append one line; return what is to be said: that it fails from now on, or works again."""
+        try:
+            self._follow()
+            self._append(b"\n" + line if self._is_cut else line)
+        except OSError as exc:
+            return self._note_failure(exc)
+        if not self._lost:
+            return None
+        lost, self._lost = self._lost, 0
+        return f"adminalert: Alert log {self.path} works again, {lost} lines were lost"
+
+    @property
+    def is_failing(self) -> bool:
+        """True where the last line was lost."""
+        return self._lost > 0
+
+    def close(self) -> None:
+        """Give the descriptor back; the next write opens the file again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _follow(self) -> None:
+        """Open the file of that name, again where it was moved away, deleted or replaced."""
+        if self._descriptor >= 0:
+            try:
+                status = os.stat(self.path)
+            except FileNotFoundError:
+                pass
+            else:
+                if (status.st_dev, status.st_ino) == self._identity:
+                    return
+            self.close()
+        # O_NONBLOCK: should somebody put a FIFO there, opening it must not wait for a reader
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        self._descriptor = os.open(self.path, flags, _MODE)
+        status = os.fstat(self._descriptor)
+        self._identity = (status.st_dev, status.st_ino)
+        # a crash of the host may have left half a line: ours must not be glued to it
+        self._is_cut = status.st_size > 0 and os.pread(self._descriptor, 1, status.st_size - 1) != b"\n"
+
+    def _append(self, data: bytes) -> None:
+        written = os.write(self._descriptor, data)
+        if written < len(data):
+            self._is_cut = True
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
+        self._is_cut = False
+
+    def _note_failure(self, exc: OSError) -> str | None:
+        self.failures += 1
+        self._lost += 1
+        if self._lost > 1:
+            return None
+        return f"adminalert: ERROR: Cannot write alert log {self.path}: {exc.strerror}"
+
+
+class Syslog:
+    """The local syslog socket, one datagram a line; tried again at most once a second when it is gone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.failures = 0
+        self._socket: socket.socket | None = None
+        self._next_try: Micros | None = None
+        self._lost = 0
+
+    def send(self, datagram: bytes, now: Micros) -> str | None:
+        """Send one datagram at monotonic time `now`; return what is to be said, as `AlertLog.write` does."""
+        try:
+            self._deliver(datagram, now)
+        except OSError as exc:
+            self.failures += 1
+            self._lost += 1
+            if self._lost > 1:
+                return None
+            return f"adminalert: ERROR: Cannot write to syslog {self.path}: {exc.strerror}"
+        if not self._lost:
+            return None
+        lost, self._lost = self._lost, 0
+        return f"adminalert: Syslog {self.path} works again, {lost} lines were lost"
+
+    @property
+    def is_failing(self) -> bool:
+        """True where the last line was lost."""
+        return self._lost > 0
+
+    def close(self) -> None:
+        """Give the descriptor back; a later `send` connects again."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _deliver(self, datagram: bytes, now: Micros) -> None:
+        if self._socket is not None:
+            try:
+                self._socket.send(datagram)
+            except BlockingIOError:  # its queue is full: this line is lost, the connection is good
+                raise
+            except OSError:  # syslog was restarted: the name may lead to a new socket by now
+                self.close()
+            else:
+                return
+        self._connect(now)
+        if self._socket is not None:
+            self._socket.send(datagram)
+
+    def _connect(self, now: Micros) -> None:
+        if self._next_try is not None and now < self._next_try:
+            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED), self.path)
+        self._next_try = now + SECOND
+        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        connecting = socket.socket(socket.AF_UNIX, kind)
+        try:
+            connecting.connect(self.path)
+        except OSError:
+            connecting.close()
+            raise
+        self._socket = connecting
+
+
+class Writer:
+    """All the ways out of one line. Times: `at` nanoseconds since 1970, `now` monotonic microseconds."""
+
+    def __init__(self, log: AlertLog, syslog: Syslog | None, *, echo: bool, host: str) -> None:
+        self.log = log
+        self.syslog = syslog
+        self._echo = echo
+        self._stamps = Stamps()
+        tag = f"{SYSLOG_IDENTIFIER}[{os.getpid()}]:"
+        self._log_tag = f" {host} {tag} "
+        self._syslog_tag = f" {tag} "
+
+    def write(self, text: str, at: int, now: Micros) -> None:
+        """Write one line everywhere, and say what newly fails or works again."""
+        log_news = self.log.write(self._log_line(text, at))
+        syslog_news = None
+        if self.syslog is not None:
+            syslog_news = self.syslog.send(self._datagram(text, at), now)
+        if self._echo:
+            say(1, text)
+        for news in (log_news, syslog_news):
+            if news is not None:
+                self._tell(news, at, now)
+
+    def reopen(self) -> None:
+        """Open the alert log anew with the next line (SIGHUP)."""
+        self.log.close()
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self.log.close()
+        if self.syslog is not None:
+            self.syslog.close()
+
+    def _tell(self, news: str, at: int, now: Micros) -> None:
+        """Say on standard error, and over the ways that work, what became of one of them."""
+        say(2, news)
+        if not self.log.is_failing:
+            self.log.write(self._log_line(news, at))
+        if self.syslog is not None and not self.syslog.is_failing:
+            self.syslog.send(self._datagram(news, at), now)
+
+    def _log_line(self, text: str, at: int) -> bytes:
+        return f"{self._stamps.alert_log(at)}{self._log_tag}{text}\n".encode()
+
+    def _datagram(self, text: str, at: int) -> bytes:
+        return f"<{SYSLOG_PRIORITY}>{self._stamps.syslog(at)}{self._syslog_tag}{text}".encode()
+
+
+def say(descriptor: int, text: str) -> bool:
+    """Write one line to an inherited descriptor where it takes one now; return whether it did.
+
+    Never waits and never raises: whoever reads our standard output may be stuck or gone. The descriptor
+    stays blocking, because the process that gave it to us uses it too.
+    """
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLOUT)
+    try:
+        if not any(ready & select.POLLOUT for _, ready in waiting.poll(0)):
+            return False
+        os.write(descriptor, text.encode(errors="replace")[:_MAX_SAID] + b"\n")
+    except OSError:
+        return False
+    return True
