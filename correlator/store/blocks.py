@@ -1,0 +1,325 @@
+"""The enforcer's belief: which blocks were asked for, which are in force, and what became of the rest.
+
+A row is written before the kernel is asked (`requested`) and again after it answered, so that a process
+killed at any moment knows what it may have left undone. At most one row of a source is in force: the
+database itself refuses a second one. Ended rows stay for `history`, up to a bound.
+
+Life of a row: requested -> done -> expired | released, or requested -> failed, or refused at once.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from correlator.model import Micros, Source, parse_prefix
+from correlator.store.database import open_database, open_to_read, transaction
+
+ENDED_KEPT = 100_000
+"""Ended rows kept; the oldest leave first."""
+
+_VERSION = 1
+_PRUNE_EVERY = 1_000
+_SCHEMA = """
+CREATE TABLE blocks (
+    number        INTEGER PRIMARY KEY,
+    request       TEXT NOT NULL UNIQUE,
+    source        TEXT NOT NULL,
+    jail          TEXT NOT NULL,
+    created       INTEGER NOT NULL,
+    until         INTEGER,
+    state         TEXT NOT NULL
+                  CHECK (state IN ('requested', 'done', 'failed', 'refused', 'expired', 'released')),
+    port          INTEGER NOT NULL,
+    protocol      TEXT NOT NULL,
+    reason        TEXT NOT NULL,
+    actions       TEXT NOT NULL,
+    detail        TEXT NOT NULL DEFAULT '',
+    ended         INTEGER,
+    is_in_history INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE UNIQUE INDEX one_in_force ON blocks (source) WHERE state = 'done';
+CREATE INDEX due ON blocks (until) WHERE state = 'done';
+CREATE INDEX undecided ON blocks (number) WHERE state = 'requested';
+CREATE INDEX unwritten ON blocks (number)
+    WHERE is_in_history = 0 AND state IN ('done', 'expired', 'released');
+CREATE INDEX by_source ON blocks (source);
+CREATE INDEX by_time ON blocks (created);
+CREATE INDEX ended ON blocks (number) WHERE state NOT IN ('requested', 'done')
+"""
+_COLUMNS = (
+    "number, request, source, jail, created, until, state, port, protocol, reason, actions, detail, ended,"
+    " is_in_history"
+)
+
+
+class BlockState(enum.Enum):
+    """Where in its life a block stands."""
+
+    REQUESTED = "requested"
+    DONE = "done"
+    FAILED = "failed"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class NewBlock:
+    """What is written down of a request before anything is done about it."""
+
+    request: str
+    source: Source
+    jail: str
+    created: Micros
+    until: Micros | None
+    port: int
+    protocol: str
+    reason: str
+    actions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRow:
+    """One row; `ended` is None until the block is over, `until` None for one that only a release ends."""
+
+    number: int
+    request: str
+    source: Source
+    jail: str
+    created: Micros
+    until: Micros | None
+    state: BlockState
+    port: int
+    protocol: str
+    reason: str
+    actions: tuple[str, ...]
+    detail: str
+    ended: Micros | None
+    is_in_history: bool
+
+
+class BlockStore:
+    """The table of blocks. Every method that changes something is one transaction.
+
+    Raises (all methods): sqlite3.Error where the disk or the file fails.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, *, ended_kept: int = ENDED_KEPT) -> None:
+        self._connection = connection
+        self._ended_kept = ended_kept
+        self._since_prune = 0
+
+    @classmethod
+    def open(cls, path: Path) -> BlockStore:
+        """Return the store in the file `path`, made where it is not there."""
+        return cls(open_database(path, schema=_SCHEMA, version=_VERSION))
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._connection.close()
+
+    def request(self, block: NewBlock) -> int:
+        """Write down, ahead of everything else, what shall be done; return the row's number.
+
+        Raises: sqlite3.IntegrityError where the request's name is known already.
+        """
+        return self._insert(block, BlockState.REQUESTED, "", None)
+
+    def refuse(self, block: NewBlock, detail: str) -> int:
+        """Write down a request that was not carried out, and why; return the row's number."""
+        return self._insert(block, BlockState.REFUSED, detail, block.created)
+
+    def mark_done(self, number: int, *, now: Micros, replaced: Iterable[tuple[int, str]] = ()) -> None:
+        """Put row `number` in force; `replaced` are the rows it takes the place of, and why they end."""
+        with transaction(self._connection):
+            for other, detail in replaced:
+                self._end(other, BlockState.RELEASED, now, detail)
+            self._connection.execute("UPDATE blocks SET state = 'done' WHERE number = ?", (number,))
+
+    def mark_failed(self, number: int, detail: str, *, now: Micros) -> None:
+        """Write down that row `number` could not be carried out; it may be requested again."""
+        with transaction(self._connection):
+            self._end(number, BlockState.FAILED, now, detail)
+
+    def request_again(self, number: int, block: NewBlock) -> None:
+        """Make the failed row `number` a fresh request, with the new terms."""
+        self._connection.execute(
+            "UPDATE blocks SET state = 'requested', created = ?, until = ?, port = ?, protocol = ?,"
+            " reason = ?, actions = ?, source = ?, jail = ?, detail = '', ended = NULL WHERE number = ?",
+            (
+                block.created,
+                block.until,
+                block.port,
+                block.protocol,
+                block.reason,
+                ",".join(block.actions),
+                str(block.source),
+                block.jail,
+                number,
+            ),
+        )
+
+    def release(self, rows: Iterable[tuple[int, str]], *, now: Micros) -> None:
+        """End these rows, by number, before their time, each with why."""
+        with transaction(self._connection):
+            for number, detail in rows:
+                self._end(number, BlockState.RELEASED, now, detail)
+
+    def expire_due(self, now: Micros) -> tuple[BlockRow, ...]:
+        """End every block in force whose time is over, and return them as they are now."""
+        due = self._rows("WHERE state = 'done' AND until <= ? ORDER BY until", now)
+        if not due:
+            return ()
+        with transaction(self._connection):
+            for row in due:
+                self._end(row.number, BlockState.EXPIRED, row.until if row.until is not None else now, "")
+        return tuple(replace(row, state=BlockState.EXPIRED, ended=row.until) for row in due)
+
+    def next_expiry(self) -> Micros | None:
+        """Return when the next block in force is over, or None."""
+        found = self._connection.execute(
+            "SELECT min(until) FROM blocks WHERE state = 'done' AND until IS NOT NULL"
+        ).fetchone()[0]
+        return None if found is None else int(found)
+
+    def mark_written(self, numbers: Iterable[int]) -> None:
+        """Write down that these rows' history lines are on the disk."""
+        with transaction(self._connection):
+            self._connection.executemany(
+                "UPDATE blocks SET is_in_history = 1 WHERE number = ?", ((number,) for number in numbers)
+            )
+
+    def get(self, number: int) -> BlockRow | None:
+        """Return one row, or None where it was pruned."""
+        return next(iter(self._rows("WHERE number = ?", number)), None)
+
+    def find_request(self, request: str) -> BlockRow | None:
+        """Return the row of a request's name, or None."""
+        return next(iter(self._rows("WHERE request = ?", request)), None)
+
+    def find(self, source: Source) -> tuple[BlockRow, ...]:
+        """Return every row of exactly this source, newest first."""
+        return tuple(self._rows("WHERE source = ? ORDER BY number DESC", str(source)))
+
+    def in_force(self) -> Iterator[BlockRow]:
+        """Yield the rows in force, oldest first."""
+        return self._iterate("WHERE state = 'done' ORDER BY number")
+
+    def undecided(self) -> tuple[BlockRow, ...]:
+        """Return the rows that were written ahead and never answered: what a killed process left."""
+        return tuple(self._rows("WHERE state = 'requested' ORDER BY number"))
+
+    def unwritten(self, limit: int) -> tuple[BlockRow, ...]:
+        """Return at most `limit` rows that were carried out and have no history line yet, oldest first."""
+        return tuple(
+            self._rows(
+                "WHERE is_in_history = 0 AND state IN ('done', 'expired', 'released')"
+                " ORDER BY number LIMIT ?",
+                limit,
+            )
+        )
+
+    def since(self, at: Micros, limit: int = ENDED_KEPT) -> tuple[BlockRow, ...]:
+        """Return the rows created at or after `at`, newest first, at most `limit`."""
+        return tuple(self._rows("WHERE created >= ? ORDER BY created DESC, number DESC LIMIT ?", at, limit))
+
+    def count(self) -> dict[BlockState, int]:
+        """Return how many rows stand in each state; states without a row are left out."""
+        found = self._connection.execute("SELECT state, count(*) FROM blocks GROUP BY state")
+        return {BlockState(state): number for state, number in found}
+
+    def prune(self) -> int:
+        """Forget the oldest ended rows beyond the bound; return how many."""
+        self._since_prune = 0
+        return self._connection.execute(
+            "DELETE FROM blocks WHERE number IN (SELECT number FROM blocks"
+            " WHERE state NOT IN ('requested', 'done') ORDER BY number DESC LIMIT -1 OFFSET ?)",
+            (self._ended_kept,),
+        ).rowcount
+
+    def _insert(self, block: NewBlock, state: BlockState, detail: str, ended: Micros | None) -> int:
+        cursor = self._connection.execute(
+            "INSERT INTO blocks (request, source, jail, created, until, state, port, protocol, reason,"
+            " actions, detail, ended) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                block.request,
+                str(block.source),
+                block.jail,
+                block.created,
+                block.until,
+                state.value,
+                block.port,
+                block.protocol,
+                block.reason,
+                ",".join(block.actions),
+                detail,
+                ended,
+            ),
+        )
+        self._since_prune += 1
+        if self._since_prune >= _PRUNE_EVERY:
+            self.prune()
+        number = cursor.lastrowid
+        assert number is not None  # noqa: S101 -- an INSERT always has one; told to mypy
+        return number
+
+    def _end(self, number: int, state: BlockState, now: Micros, detail: str) -> None:
+        self._connection.execute(
+            "UPDATE blocks SET state = ?, ended = ?, detail = ? WHERE number = ?",
+            (state.value, now, detail, number),
+        )
+
+    def _rows(self, where: str, *values: object) -> list[BlockRow]:
+        return list(self._iterate(where, *values))
+
+    def _iterate(self, where: str, *values: object) -> Iterator[BlockRow]:
+        query = f"SELECT {_COLUMNS} FROM blocks {where}"  # noqa: S608 -- both are literals of this module
+        return map(_row, self._connection.execute(query, values))
+
+
+class BlockReader:
+    """Reads the table while the enforcer writes it, and changes nothing; for the command line.
+
+    Raises: DatabaseError where the file is not there, or is not ours to read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = open_to_read(path)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._connection.close()
+
+    def history(self, source: Source | None = None, limit: int = ENDED_KEPT) -> tuple[BlockRow, ...]:
+        """Return the newest `limit` rows, oldest first; where given, of `source` and what lies in it."""
+        query = f"SELECT {_COLUMNS} FROM blocks ORDER BY number DESC"  # noqa: S608 -- a literal of this module
+        found = self._connection.execute(query)
+        rows = (row for row in map(_row, found) if source is None or source.covers(row.source))
+        return tuple(itertools.islice(rows, limit))[::-1]
+
+
+def _row(found: tuple[Any, ...]) -> BlockRow:
+    number, request, source, jail, created, until, state, port, protocol, reason, *rest = found
+    actions, detail, ended, is_in_history = rest
+    return BlockRow(
+        number=number,
+        request=request,
+        source=parse_prefix(source),
+        jail=jail,
+        created=created,
+        until=until,
+        state=BlockState(state),
+        port=port,
+        protocol=protocol,
+        reason=reason,
+        actions=tuple(actions.split(",")) if actions else (),
+        detail=detail,
+        ended=ended,
+        is_in_history=bool(is_in_history),
+    )
