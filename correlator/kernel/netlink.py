@@ -107,6 +107,10 @@ class NetlinkSocket:
         self._sequence = (self._sequence + 1) & 0x7FFFFFFF or 1
         return self._sequence
 
+    def skip_to(self, sequence: int) -> None:
+        """Count every number up to `sequence` as used: a batch was sent with them."""
+        self._sequence = sequence & 0x7FFFFFFF
+
     def ask(self, kind: int, payload: bytes, *, flags: int = 0, what: str) -> list[Message]:
         """Send one request and return its answers: all parts of a dump, or what came before the ack.
 

@@ -1,0 +1,112 @@
+"""One client of the enforcer: lines in, lines out, never more memory than its bounds.
+
+A client that sends faster than it reads its answers is not read from until it catches up; one that lets
+its answers lie is dropped. Lists are cut into pages only as fast as they are taken.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+from correlator.enforcer.fields import MAX_LINE
+from correlator.enforcer.protocol import Answer, Event, encode_answer
+
+HIGH_WATER = 256 * 1024
+"""Bytes of answers that may wait before nothing more is read or listed."""
+MOST_WAITING = 4 << 20
+"""Bytes that may wait in all, events for watchers included; more than that and the client is dropped."""
+SLOW_SECONDS = 10.0
+"""How long a client may take nothing while something waits for it."""
+
+_RECEIVE_BYTES = 1 << 16
+
+
+class Connection:
+    """A connected client. `now` counts seconds on any steady clock."""
+
+    def __init__(self, connected: socket.socket, user: str) -> None:
+        connected.setblocking(False)
+        self.socket = connected
+        self.user = user
+        self.is_watching = False
+        self._received = bytearray()
+        self._waiting = bytearray()
+        self._pages: list[Iterator[Answer]] = []
+        self._stuck_since: float | None = None
+
+    def fileno(self) -> int:
+        """Return the descriptor, for a selector."""
+        return self.socket.fileno()
+
+    @property
+    def wants_to_write(self) -> bool:
+        """True while something waits to be sent."""
+        return bool(self._waiting or self._pages)
+
+    @property
+    def wants_to_read(self) -> bool:
+        """False while too many answers wait."""
+        return len(self._waiting) < HIGH_WATER
+
+    def receive(self) -> list[bytes] | None:
+        """Return the whole lines that came, without line feeds; None when the client has gone.
+
+        A line that is too long comes back as it is so far, one byte longer than allowed, for the parser to
+        refuse; the client is to be dropped after it.
+        """
+        try:
+            data = self.socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        if not data:
+            return None
+        self._received += data
+        *lines, rest = self._received.split(b"\n")
+        self._received = rest
+        if len(rest) > MAX_LINE:
+            lines.append(rest[: MAX_LINE + 1])
+        return [bytes(line) for line in lines]
+
+    def send(self, answer: Answer | Event) -> None:
+        """Queue an answer and send what the client takes now."""
+        self._waiting += encode_answer(answer)
+
+    def send_pages(self, pages: Iterator[Answer]) -> None:
+        """Queue answers that are made only when there is room for them."""
+        self._pages.append(pages)
+
+    def flush(self, now: float) -> bool:
+        """Send what the client takes; false where it has gone, or takes too little."""
+        while True:
+            self._fill()
+            if not self._waiting:
+                self._stuck_since = None
+                return True
+            try:
+                sent = self.socket.send(self._waiting)
+            except BlockingIOError:
+                return self._is_patient(now)
+            except OSError:
+                return False
+            del self._waiting[:sent]
+            self._stuck_since = None
+
+    def is_stuck(self, now: float) -> bool:
+        """Return whether the client has let something lie for too long."""
+        return self._stuck_since is not None and now - self._stuck_since > SLOW_SECONDS
+
+    def _fill(self) -> None:
+        while self._pages and len(self._waiting) < HIGH_WATER:
+            page = next(self._pages[0], None)
+            if page is None:
+                del self._pages[0]
+            else:
+                self._waiting += encode_answer(page)
+
+    def _is_patient(self, now: float) -> bool:
+        if self._stuck_since is None:
+            self._stuck_since = now
+        return len(self._waiting) <= MOST_WAITING and not self.is_stuck(now)

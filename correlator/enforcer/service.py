@@ -1,0 +1,397 @@
+"""The enforcer process: one loop over a Unix socket, no threads, root's part of Portward.
+
+    request line -> parse_request -> Enforcement -> answer line, events to watchers, one printed line
+
+Believes nobody: the kernel names the peer of each connection, and every field is checked again. Answers
+are sent before files are written. SIGHUP reads and compares everything anew; SIGTERM ends the process and
+leaves what the kernel denies in force.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import selectors
+import signal
+import socket
+import sqlite3
+import stat
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import assert_never
+
+from correlator.enforcer import protocol
+from correlator.enforcer.backend import Backend
+from correlator.enforcer.connections import Connection
+from correlator.enforcer.enforcement import BackendError, Enforcement
+from correlator.enforcer.fields import MAX_LINE, RequestError
+from correlator.enforcer.lines import Printer
+from correlator.enforcer.never_block import NeverBlock
+from correlator.enforcer.nftables import NftablesBackend
+from correlator.enforcer.records import Records
+from correlator.errors import PermissionDeniedError, PortwardError
+from correlator.kernel.process import (
+    CAP_DAC_OVERRIDE,
+    CAP_NET_ADMIN,
+    die_with_parent,
+    hold_lock,
+    keep_capabilities,
+    notify,
+)
+from correlator.model import SECOND, Micros
+from correlator.settings import EnforcerSettings, Paths
+from correlator.store.blocks import BlockStore
+
+MOST_CLIENTS = 32
+
+_BACKLOG = 16
+_PAGE_BYTES = MAX_LINE - 1024
+_CLOCK_STEP: Micros = SECOND
+_LONGEST_SLEEP = 60.0
+_PEER = struct.Struct("=iii")
+
+
+def run_enforcer(settings: EnforcerSettings) -> int:
+    """Carry out requests until SIGTERM or SIGINT; return the exit status.
+
+    Raises: BusyError where another enforcer runs; any PortwardError that keeps it from starting.
+    """
+    die_with_parent()
+    paths = settings.paths
+    paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+    paths.state.mkdir(mode=0o750, parents=True, exist_ok=True)
+    with hold_lock(paths.run / "enforcer.lock", "enforcer"):
+        _keep_capabilities(paths)
+        with contextlib.closing(NftablesBackend()) as backend, contextlib.closing(_listen(paths)) as listener:
+            store = BlockStore.open(paths.blocks_database)
+            with (
+                contextlib.closing(store),
+                contextlib.closing(Service(settings, backend, store, listener)) as service,
+            ):
+                service.start()
+                service.run()
+        with contextlib.suppress(OSError):
+            os.unlink(paths.enforcer_socket)
+    return 0
+
+
+class Service:
+    """The loop. `start` once, then `run` until a signal ends it."""
+
+    def __init__(
+        self,
+        settings: EnforcerSettings,
+        backend: Backend,
+        store: BlockStore,
+        listener: socket.socket,
+    ) -> None:
+        self._settings = settings
+        self._printer = Printer()
+        self._records = Records(settings.paths, store, self._complain)
+        self._enforcement = Enforcement(
+            settings,
+            backend=backend,
+            store=store,
+            never_block=NeverBlock(settings),
+            records=self._records,
+            announce=self._announce,
+        )
+        self._listener = listener
+        self._selector = selectors.DefaultSelector()
+        self._clients: set[Connection] = set()
+        self._is_stopping = False
+        self._is_told_to_sync = False
+        self._faults: tuple[str, ...] = ()
+        self._sync_at = 0.0
+        self._clock_offset: Micros = 0
+        self._started: Micros = 0
+        period = os.environ.get("WATCHDOG_USEC", "")
+        self._watchdog_every = int(period) / 2e6 if period.isdigit() else None
+        self._watchdog_at = 0.0
+        self._wake_read, self._wake_write = socket.socketpair()
+
+    def close(self) -> None:
+        """Close every connection."""
+        for client in list(self._clients):
+            self._drop(client)
+        self._selector.close()
+        signal.set_wakeup_fd(-1)
+        self._wake_read.close()
+        self._wake_write.close()
+
+    def start(self) -> None:
+        """Restore what should be in force, then take requests and say that we are ready."""
+        for end in (self._wake_read, self._wake_write):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._take_signal)
+        self._started = _now()
+        self._enforcement.start(self._started)
+        self._tell_faults()
+        self._plan_next_sync()
+        self._listener.setblocking(False)
+        self._listener.listen(_BACKLOG)
+        self._selector.register(self._listener, selectors.EVENT_READ, None)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+        notify(f"READY=1\nSTATUS={len(self._enforcement)} blocks in force")
+
+    def run(self) -> None:
+        """Work until a signal says to stop."""
+        while not self._is_stopping:
+            ready = self._selector.select(self._sleep())
+            for key, events in ready:
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif isinstance(key.data, Connection):
+                    self._serve(key.data, events)
+                else:
+                    with contextlib.suppress(BlockingIOError):
+                        self._wake_read.recv(64)
+            self._tend()
+        notify("STOPPING=1")
+        self._records.write_history()
+        self._records.write_blocked(self._enforcement.blocked_lines())
+
+    def _take_signal(self, number: int, _frame: object) -> None:
+        if number == signal.SIGHUP:
+            self._is_told_to_sync = True
+        else:
+            self._is_stopping = True
+
+    # What is due by itself
+
+    def _sleep(self) -> float:
+        if self._is_told_to_sync or self._is_stopping:
+            return 0.0
+        now = time.monotonic()
+        due = [now + _LONGEST_SLEEP, self._sync_at]
+        if self._enforcement.next_expiry is not None:
+            due.append(now + max(0, self._enforcement.next_expiry - _now()) / SECOND)
+        if self._watchdog_every is not None:
+            due.append(self._watchdog_at)
+        if any(client.wants_to_write for client in self._clients):
+            due.append(now + 1.0)
+        pause = self._records.pause()
+        if pause is not None:
+            due.append(now + pause)
+        return max(0.0, min(due) - now)
+
+    def _tend(self) -> None:
+        now = time.monotonic()
+        try:
+            self._enforcement.expire(_now())
+        except sqlite3.Error as exc:
+            self._complain(f"{self._settings.paths.blocks_database}: {exc}")
+        if self._is_told_to_sync or now >= self._sync_at:
+            self._sync_by_itself()
+        self._records.tend(self._enforcement.blocked_lines)
+        for client in [client for client in self._clients if client.is_stuck(now)]:
+            self._drop(client)
+        if self._watchdog_every is not None and now >= self._watchdog_at:
+            notify("WATCHDOG=1")
+            self._watchdog_at = now + self._watchdog_every
+
+    def _sync_by_itself(self) -> None:
+        # The kernel counts timeouts on a clock that nobody sets; ours may have been set meanwhile.
+        is_stepped = abs(_clock_offset() - self._clock_offset) > _CLOCK_STEP
+        try:
+            self._enforcement.sync(_now(), is_thorough=self._is_told_to_sync or is_stepped)
+        except (*BackendError, sqlite3.Error) as exc:
+            self._complain(f"sync failed, next try in {self._settings.sync_every // SECOND} s: {exc}")
+        self._is_told_to_sync = False
+        self._tell_faults()
+        self._plan_next_sync()
+
+    def _plan_next_sync(self) -> None:
+        self._sync_at = time.monotonic() + self._settings.sync_every / SECOND
+        self._clock_offset = _clock_offset()
+
+    # Clients
+
+    def _accept(self) -> None:
+        try:
+            connected, _ = self._listener.accept()
+        except OSError:
+            return
+        user = self._user_of(connected)
+        if user is None or len(self._clients) >= MOST_CLIENTS:
+            why = f"at most {MOST_CLIENTS} clients at once" if user is not None else "this user may not ask"
+            connected.setblocking(False)
+            with contextlib.suppress(OSError):
+                connected.send(protocol.encode_answer(protocol.ErrorAnswer(None, why)))
+            connected.close()
+            return
+        client = Connection(connected, user)
+        self._clients.add(client)
+        self._selector.register(client, selectors.EVENT_READ, client)
+
+    def _user_of(self, connected: socket.socket) -> str | None:
+        """Return the peer's user name where it may ask, by what the kernel says of it."""
+        packed = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        _process, user_id, _group = _PEER.unpack(packed)
+        try:
+            name = pwd.getpwuid(user_id).pw_name
+        except KeyError:
+            name = str(user_id)
+        if user_id in {0, os.geteuid()} or name in self._settings.allowed_users:
+            return name
+        self._complain(f"user {name} was turned away: not one of allowed_users in the settings")
+        return None
+
+    def _serve(self, client: Connection, events: int) -> None:
+        if events & selectors.EVENT_READ:
+            received = client.receive()
+            if received is None:
+                self._drop(client)
+                return
+            for line in received:
+                if not self._take_line(client, line):
+                    return
+        self._flush(client)
+
+    def _take_line(self, client: Connection, line: bytes) -> bool:
+        """Answer one line; false where the client was dropped over it."""
+        try:
+            request = protocol.parse_request(line)
+        except RequestError as exc:
+            client.send(protocol.ErrorAnswer(exc.id, str(exc)))
+            if len(line) > MAX_LINE:
+                client.flush(time.monotonic())
+                self._drop(client)
+                return False
+            return True
+        try:
+            self._answer(client, request)
+        except (*BackendError, sqlite3.Error) as exc:
+            client.send(protocol.ErrorAnswer(request.id, str(exc)))
+        return True
+
+    def _answer(self, client: Connection, request: protocol.Request) -> None:
+        now = _now()
+        match request:
+            case protocol.BlockRequest():
+                client.send(protocol.OutcomeAnswer(request.id, self._enforcement.block(request, now)))
+            case protocol.ReleaseRequest(source=source):
+                count = self._enforcement.release(source, now)
+                denied_by = None if source is None else self._enforcement.denied_by(source)
+                client.send(protocol.ReleasedAnswer(request.id, count, denied_by))
+            case protocol.ListRequest():
+                client.send_pages(_pages(request.id, self._enforcement.blocks()))
+            case protocol.StatusRequest():
+                status = {
+                    "pid": os.getpid(),
+                    "started": self._started,
+                    "clients": len(self._clients),
+                    "lines_left_out": self._printer.left_out,
+                    **self._enforcement.status(),
+                }
+                client.send(protocol.StatusAnswer(request.id, status))
+            case protocol.SyncRequest():
+                client.send(protocol.SyncedAnswer(request.id, self._enforcement.sync(now)))
+                self._plan_next_sync()
+            case protocol.WatchRequest():
+                client.is_watching = True
+                client.send(protocol.WatchingAnswer(request.id))
+            case _:
+                assert_never(request)
+
+    def _announce(self, line: str, event: protocol.Event | None) -> None:
+        self._printer.say(line)
+        if event is not None:
+            for client in self._clients:
+                if client.is_watching:
+                    client.send(event)
+            for client in [client for client in self._clients if client.is_watching]:
+                self._flush(client)
+
+    def _flush(self, client: Connection) -> None:
+        if client not in self._clients:
+            return
+        if not client.flush(time.monotonic()):
+            self._drop(client)
+            return
+        events = selectors.EVENT_READ if client.wants_to_read else 0
+        events |= selectors.EVENT_WRITE if client.wants_to_write else 0
+        self._selector.modify(client, events, client)
+
+    def _drop(self, client: Connection) -> None:
+        if client in self._clients:
+            self._clients.discard(client)
+            self._selector.unregister(client)
+            client.socket.close()
+
+    # Words
+
+    def _tell_faults(self) -> None:
+        faults = tuple(map(str, self._enforcement.faults))
+        for fault in faults:
+            if fault not in self._faults:
+                self._complain(fault)
+        self._faults = faults
+
+    def _complain(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _pages(id_: int, blocks: Iterator[protocol.BlockInForce]) -> Iterator[protocol.Answer]:
+    """Yield the list in lines that keep within the protocol's length."""
+    page: list[protocol.BlockInForce] = []
+    size = 0
+    for block in chain(blocks, (None,)):
+        taken = protocol.encoded_size(block) if block is not None else 0
+        if block is None or size + taken > _PAGE_BYTES:
+            yield protocol.BlocksAnswer(id_, tuple(page), has_more=block is not None)
+            page, size = [], 0
+        if block is not None:
+            page.append(block)
+            size += taken
+
+
+def _listen(paths: Paths) -> socket.socket:
+    """Return a bound socket; what a dead enforcer left at its place is removed, anything else is refused."""
+    path = paths.enforcer_socket
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise PermissionDeniedError(f"{path}: is not a socket; remove it")
+        os.unlink(path)  # we hold the lock: nobody listens there
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    before = os.umask(0o117)
+    try:
+        listener.bind(os.fspath(path))
+    except OSError as exc:
+        listener.close()
+        raise PortwardError(f"{path}: cannot listen there: {exc.strerror or exc}") from exc
+    finally:
+        os.umask(before)
+    return listener
+
+
+def _keep_capabilities(paths: Paths) -> None:
+    """Keep what nftables needs, and root's right over files only where a folder belongs to somebody else."""
+    folders = {paths.run, paths.state, paths.history.parent, paths.blocked.parent}
+    strange = sorted(str(folder) for folder in folders if not _is_ours(folder))
+    if strange and os.geteuid() == 0:
+        keep_capabilities(CAP_NET_ADMIN, CAP_DAC_OVERRIDE, for_children=True)
+    else:
+        keep_capabilities(CAP_NET_ADMIN, for_children=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        return os.stat(folder).st_uid == os.geteuid()
+    except OSError:
+        return True  # its absence is told where it is needed
+
+
+def _now() -> Micros:
+    return time.time_ns() // 1000
+
+
+def _clock_offset() -> Micros:
+    return (time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)) // 1000
