@@ -259,8 +259,8 @@ class _Probe:
                 "started": self._started,
                 **asdict(self._watch.counters),
                 "kernel_drops": sum(capture.count_dropped() for capture in self._captures),
-                "log_failures": self._writer.log.failures,
-                "syslog_failures": 0 if syslog is None else syslog.failures,
+                "log_failures": self._writer.log.trouble.failures,
+                "syslog_failures": 0 if syslog is None else syslog.trouble.failures,
                 "reassembles_fragments": any(capture.is_reassembling for capture in self._captures),
                 "ports_in_use": {"tcp": tcp, "udp": udp},
             }

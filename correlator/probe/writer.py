@@ -16,6 +16,7 @@ from pathlib import Path
 from correlator.attackalert import SYSLOG_IDENTIFIER, SYSLOG_PRIORITY
 from correlator.model import SECOND, Micros
 from correlator.probe.stamps import Stamps
+from correlator.probe.trouble import Trouble
 
 _MODE = 0o640  # group adm, which the correlator is in, reads
 _MAX_SAID = 512
@@ -27,28 +28,19 @@ class AlertLog:
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
-        self.failures = 0
+        self.trouble = Trouble(f"alert log {path}")
         self._descriptor = -1
         self._identity = (0, 0)
         self._is_cut = False
-        self._lost = 0
 
-    def write(self, line: bytes) -> str | None:
+    def write(self, line: bytes, now: Micros) -> str | None:
         """Append one line; return what is to be said: that it fails from now on, or works again."""
         try:
             self._follow()
             self._append(b"\n" + line if self._is_cut else line)
         except OSError as exc:
-            return self._note_failure(exc)
-        if not self._lost:
-            return None
-        lost, self._lost = self._lost, 0
-        return f"adminalert: Alert log {self.path} works again, {lost} lines were lost"
-
-    @property
-    def is_failing(self) -> bool:
-        """True where the last line was lost."""
-        return self._lost > 0
+            return self.trouble.failed(os.strerror(exc.errno or 0), now)
+        return self.trouble.worked()
 
     def close(self) -> None:
         """Give the descriptor back; the next write opens the file again."""
@@ -82,43 +74,23 @@ class AlertLog:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         self._is_cut = False
 
-    def _note_failure(self, exc: OSError) -> str | None:
-        self.failures += 1
-        self._lost += 1
-        if self._lost > 1:
-            return None
-        return f"adminalert: ERROR: Cannot write alert log {self.path}: {exc.strerror}"
-
 
 class Syslog:
     """The local syslog socket, one datagram a line; tried again at most once a second when it is gone."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
-        self.failures = 0
+        self.trouble = Trouble(f"syslog {path}")
         self._socket: socket.socket | None = None
         self._next_try: Micros | None = None
-        self._lost = 0
 
     def send(self, datagram: bytes, now: Micros) -> str | None:
         """Send one datagram at monotonic time `now`; return what is to be said, as `AlertLog.write` does."""
         try:
             self._deliver(datagram, now)
         except OSError as exc:
-            self.failures += 1
-            self._lost += 1
-            if self._lost > 1:
-                return None
-            return f"adminalert: ERROR: Cannot write to syslog {self.path}: {exc.strerror}"
-        if not self._lost:
-            return None
-        lost, self._lost = self._lost, 0
-        return f"adminalert: Syslog {self.path} works again, {lost} lines were lost"
-
-    @property
-    def is_failing(self) -> bool:
-        """True where the last line was lost."""
-        return self._lost > 0
+            return self.trouble.failed(os.strerror(exc.errno or 0), now)
+        return self.trouble.worked()
 
     def close(self) -> None:
         """Give the descriptor back; a later `send` connects again."""
@@ -168,7 +140,7 @@ class Writer:
 
     def write(self, text: str, at: int, now: Micros) -> None:
         """Write one line everywhere, and say what newly fails or works again."""
-        log_news = self.log.write(self._log_line(text, at))
+        log_news = self.log.write(self._log_line(text, at), now)
         syslog_news = None
         if self.syslog is not None:
             syslog_news = self.syslog.send(self._datagram(text, at), now)
@@ -191,9 +163,9 @@ class Writer:
     def _tell(self, news: str, at: int, now: Micros) -> None:
         """Say on standard error, and over the ways that work, what became of one of them."""
         say(2, news)
-        if not self.log.is_failing:
-            self.log.write(self._log_line(news, at))
-        if self.syslog is not None and not self.syslog.is_failing:
+        if not self.log.trouble.is_failing:
+            self.log.write(self._log_line(news, at), now)
+        if self.syslog is not None and not self.syslog.trouble.is_failing:
             self.syslog.send(self._datagram(news, at), now)
 
     def _log_line(self, text: str, at: int) -> bytes:

@@ -1,0 +1,186 @@
+"""The programs in the kernel and the parser in Python agree, tried by an interpreter of classic BPF."""
+
+import struct
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from correlator.probe.kernel_filter import DEVICE_TYPE, PACKET_TYPE, build_filter
+from correlator.probe.packets import MAX_EXTENSIONS, Packet, parse_packet
+from correlator.probe.techniques import name_technique
+
+LOWEST, HIGHEST = 1, 1024
+PROGRAMS = {version: build_filter(version, (LOWEST, HIGHEST), (LOWEST, HIGHEST)) for version in (4, 6)}
+
+
+def run_filter(program: bytes, data: bytes, *, packet_type: int = 0, device_type: int = 1) -> int:
+    """Return what classic BPF would: how many bytes to keep, 0 to drop (out-of-range loads included)."""
+    code = list(struct.iter_unpack("=HBBI", program))
+    ancillary = {PACKET_TYPE: packet_type, DEVICE_TYPE: device_type}
+    a = x = at = 0
+    memory = [0] * 16
+    while True:
+        op, then, otherwise, k = code[at]
+        at += 1
+        match op:
+            case 0x20 | 0x28 | 0x30 | 0x48 | 0x50:
+                if k in ancillary:
+                    a = ancillary[k]
+                    continue
+                size = {0x20: 4, 0x28: 2, 0x30: 1, 0x48: 2, 0x50: 1}[op]
+                start = k + x if op in (0x48, 0x50) else k
+                if start + size > len(data):
+                    return 0
+                a = int.from_bytes(data[start : start + size], "big")
+            case 0xB1:
+                if k >= len(data):
+                    return 0
+                x = (data[k] & 15) * 4
+            case 0x01:
+                x = k
+            case 0x07:
+                x = a
+            case 0x87:
+                a = x
+            case 0x02:
+                memory[k] = a
+            case 0x60:
+                a = memory[k]
+            case 0x04:
+                a = (a + k) & 0xFFFFFFFF
+            case 0x0C:
+                a = (a + x) & 0xFFFFFFFF
+            case 0x64:
+                a = (a << k) & 0xFFFFFFFF
+            case 0x05:
+                at += k
+            case 0x15:
+                at += then if a == k else otherwise
+            case 0x25:
+                at += then if a > k else otherwise
+            case 0x35:
+                at += then if a >= k else otherwise
+            case 0x45:
+                at += then if a & k else otherwise
+            case 0x06:
+                return k
+            case _:
+                raise AssertionError(f"no such instruction: {op:#x}")
+
+
+def is_probe(packet: Packet | None) -> bool:
+    """True for what the probe would report on a watched port."""
+    return (
+        packet is not None
+        and LOWEST <= packet.destination_port <= HIGHEST
+        and (packet.protocol == 17 or name_technique(packet.flags) is not None)
+    )
+
+
+ports = st.sampled_from([0, 1, 22, 1024, 1025, 65535])
+tcp = st.builds(
+    lambda port, offset, flags: struct.pack("!HHIIBBHHH", 4444, port, 1, 0, offset << 4, flags, 0, 0, 0),
+    ports,
+    st.sampled_from([0, 4, 5, 5, 5, 6, 15]),
+    st.integers(0, 255),
+)
+udp = st.builds(lambda port: struct.pack("!HHHH", 4444, port, 8, 0), ports)
+
+
+@st.composite
+def ipv4(draw: st.DrawFn) -> bytes:
+    """A mostly sane IPv4 packet: options, fragments, lengths that lie, cut anywhere."""
+    protocol, transport = draw(st.one_of(st.tuples(st.just(6), tcp), st.tuples(st.just(17), udp)))
+    protocol = draw(st.sampled_from([protocol, protocol, protocol, 1]))
+    words = draw(st.sampled_from([5, 5, 5, 6, 15, 0, 4]))
+    options = bytes(max(0, words - 5) * 4)
+    total = 20 + len(options) + len(transport) + draw(st.sampled_from([0, 0, 0, -1, 7]))
+    fragment = draw(st.sampled_from([0, 0, 0x4000, 0x2000, 1, 0x1FFF]))
+    header = struct.pack("!BBHHHBBH8s", 0x40 | words, 0, total, 1, fragment, 64, protocol, 0, bytes(8))
+    packet = header + options + transport + draw(st.sampled_from([b"", bytes(26)]))
+    return packet[: draw(st.sampled_from([len(packet), len(packet), draw(st.integers(0, len(packet)))]))]
+
+
+@st.composite
+def ipv6(draw: st.DrawFn) -> bytes:
+    """A mostly sane IPv6 packet with up to ten extension headers, cut anywhere."""
+    following, body = draw(st.one_of(st.tuples(st.just(6), tcp), st.tuples(st.just(17), udp)))
+    for kind in draw(st.lists(st.sampled_from([0, 43, 44, 51, 60, 60, 60]), max_size=MAX_EXTENSIONS + 2)):
+        length = draw(st.integers(0, 2))
+        if kind == 44:
+            offset = draw(st.sampled_from([0, 0, 0, 1, 7, 8]))
+            extension = struct.pack("!BBHI", following, length, offset, 7)
+        elif kind == 51:
+            extension = bytes([following, length]) + bytes((length + 2) * 4 - 2)
+        else:
+            extension = bytes([following, length]) + bytes((length + 1) * 8 - 2)
+        following, body = kind, extension + body
+    header = struct.pack("!IHBB32s", 6 << 28, len(body), following, 64, bytes(32))
+    packet = header + body
+    return packet[: draw(st.sampled_from([len(packet), len(packet), draw(st.integers(0, len(packet)))]))]
+
+
+packets = st.one_of(
+    st.tuples(st.just(4), ipv4()),
+    st.tuples(st.just(6), ipv6()),
+    st.tuples(st.sampled_from([4, 6]), st.binary(max_size=120)),
+)
+
+
+@given(packets)
+@example((6, b""))
+def test_the_filter_passes_whatever_would_be_reported(given_packet: tuple[int, bytes]) -> None:
+    """It may pass too much, never too little; and what it passes, the parser gets whole."""
+    version, data = given_packet
+    packet = parse_packet(version, data, len(data))
+    kept = run_filter(PROGRAMS[version], data)
+    if is_probe(packet):
+        assert kept > 0
+        assert packet == parse_packet(version, data, min(len(data), kept))
+
+
+@given(packets)
+def test_nothing_with_ack_or_rst_passes(given_packet: tuple[int, bytes]) -> None:
+    """Established traffic costs Python nothing; nor do unwatched ports."""
+    version, data = given_packet
+    packet = parse_packet(version, data, len(data))
+    if packet is not None and not is_probe(packet):
+        assert run_filter(PROGRAMS[version], data) == 0
+
+
+@given(packets, st.integers(1, 7), st.sampled_from([1, 772]))
+def test_only_packets_for_this_host_pass_and_none_of_loopback(
+    given_packet: tuple[int, bytes], packet_type: int, device_type: int
+) -> None:
+    """Broadcast, multicast, other hosts' and our own packets, and whatever moves on loopback."""
+    version, data = given_packet
+    assert run_filter(PROGRAMS[version], data, packet_type=packet_type, device_type=device_type) == 0
+    assert run_filter(PROGRAMS[version], data, device_type=772) == 0
+
+
+@given(st.sampled_from([4, 6]), st.binary(max_size=300), st.integers(0, 400))
+def test_no_bytes_make_the_parser_raise(version: int, data: bytes, size: int) -> None:
+    """A packet or None, also where the buffer holds less or more than the packet."""
+    found = parse_packet(version, bytearray(data.ljust(size, b"\xff")), size)
+    assert found is None or isinstance(found, Packet)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_filter_of_one_protocol_drops_the_other(version: int) -> None:
+    """An unwatched protocol never wakes the probe."""
+    body = {
+        6: struct.pack("!HHIIBBHHH", 4444, 22, 1, 0, 0x50, 2, 0, 0, 0),
+        17: struct.pack("!HHHH", 4444, 22, 8, 0),
+    }
+    expected, found = [], []
+    for watched, tcp_ports, udp_ports in ((6, (1, 99), None), (17, None, (1, 99))):
+        program = build_filter(version, tcp_ports, udp_ports)
+        for protocol, transport in body.items():
+            if version == 4:
+                header = struct.pack("!BBHHHBBH8s", 0x45, 0, 60, 1, 0, 64, protocol, 0, bytes(8))
+            else:
+                header = struct.pack("!IHBB32s", 6 << 28, len(transport), protocol, 64, bytes(32))
+            expected.append(protocol == watched)
+            found.append(run_filter(program, header + transport) > 0)
+    assert expected == found

@@ -1,0 +1,27 @@
+"""The rate limit against its definition."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from correlator.model import SECOND
+from correlator.probe.rate_limit import RateLimit
+
+
+@given(st.integers(1, 5), st.lists(st.integers(0, 400_000), max_size=60))
+def test_a_line_is_admitted_where_fewer_than_the_limit_were_in_the_second_before(
+    size: int, gaps: list[int]
+) -> None:
+    """Exactly so, and every line is either admitted or counted as left out."""
+    limit = RateLimit(size)
+    admitted: list[int] = []
+    now = said = offered = 0
+    for gap in gaps:
+        now += gap
+        said += limit.take_left_out(now)
+        expected = sum(now - at < SECOND for at in admitted) < size
+        offered += 1
+        assert expected == limit.admits(now)
+        if expected:
+            admitted.append(now)
+    said += limit.take_left_out(now + 2 * SECOND)
+    assert offered == len(admitted) + said
