@@ -254,10 +254,7 @@ class Correlator:
             case OutcomeKind.RELEASED:
                 keys = [(name, str(jail.key_of(outcome.source))) for name, jail in self._engine.jails.items()]
                 self._state.forget(outcome.source, keys)
-                _say(f"released source={outcome.source}")
-            case OutcomeKind.EXPIRED:
-                _say(f"expired source={outcome.source}")
-            case _:
+            case _:  # what ends a block is said by the enforcer, which ended it
                 pass
 
     # Memory
@@ -311,9 +308,9 @@ class Correlator:
             "started": self._started,
             "updated": self._now,
             "mode": "block" if self.site.correlator.is_blocking else "observe",
-            "enforcer": "not needed" if self._connect_at > self._now + 60 * SECOND else (
-                "connected" if self._client is not None else "unreachable"
-            ),
+            "enforcer": "not needed"
+            if self._connect_at > self._now + 60 * SECOND
+            else ("connected" if self._client is not None else "unreachable"),
             "waiting": len(self._waiting),
             "denied": self._engine.denied,
             "counts": self._counts,
@@ -326,7 +323,9 @@ class Correlator:
                     "truncations": tailer.truncations,
                     "long_lines": tailer.long_lines,
                     "trouble": tailer.trouble,
-                    **(dataclasses.asdict(counters) if (counters := self._engine.origins.get(origin)) else {}),
+                    **(
+                        dataclasses.asdict(counters) if (counters := self._engine.origins.get(origin)) else {}
+                    ),
                 }
                 for origin, tailer in self._tailers.items()
             ],
@@ -372,5 +371,3 @@ def _say(line: str) -> None:
     """Print one stable line; nobody listening is no reason to stop."""
     with contextlib.suppress(BrokenPipeError):
         print(line, flush=True, file=sys.stdout)
-
-

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from correlator.filters import Filter, Line, Unreadable
-from correlator.jails import Jail, Verdict, format_span
+from correlator.jails import Jail, Verdict
 from correlator.model import (
     SECOND,
     Block,
@@ -256,7 +256,7 @@ def format_decision(decision: Decision, *, word: str = "") -> str:
             until = "forever" if decision.until is None else format_instant(decision.until)
             return (
                 f"{first} source={decision.source} jail={decision.jail} strikes={decision.strikes}"
-                f" span={format_span(decision.span)} ports={ports}{more} until={until}"
+                f" span={decision.span / SECOND:g}s ports={ports}{more} until={until}"
             )
         case Ignore():
             return f"ignore source={decision.source} jail={decision.jail} reason={decision.reason!r}"

@@ -25,7 +25,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     blocks.set_defaults(run=_run_blocks)
     block = commands.add_parser("block", parents=[common], help="deny an address or prefix")
     block.add_argument("address", metavar="ADDR")
-    block.add_argument("--for", dest="duration", default="1h", metavar="TIME", help="10m, 1h, 1d, forever (default 1h)")
+    block.add_argument(
+        "--for", dest="duration", default="1h", metavar="TIME", help="10m, 1h, 1d, forever (default 1h)"
+    )
     block.add_argument("--reason", default="by hand", help="kept with the block")
     block.set_defaults(run=_run_block)
     release = commands.add_parser("release", parents=[common], help="deny an address or prefix no longer")
@@ -42,7 +44,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 def _enforcer(options: argparse.Namespace) -> Iterator[EnforcerClient]:
     from correlator.enforcer.client import EnforcerClient
 
-    with closing(EnforcerClient(sites.load(options).paths.enforcer_socket)) as client:
+    with closing(EnforcerClient(sites.load_settings(options).paths.enforcer_socket)) as client:
         yield client
 
 
@@ -79,7 +81,10 @@ def _run_block(options: argparse.Namespace) -> int:
     source = parse_prefix(options.address)
     duration = None if options.duration == FOREVER else parse_duration(options.duration)
     if options.duration != FOREVER and not duration:
-        print(f"portward block: --for: got {options.duration!r}, expected 10m, 1h, 1d or forever", file=sys.stderr)
+        print(
+            f"portward block: --for: got {options.duration!r}, expected 10m, 1h, 1d or forever",
+            file=sys.stderr,
+        )
         return 2
     now = time.time_ns() // 1000
     request = BlockRequest(
@@ -124,14 +129,13 @@ def _run_release(options: argparse.Namespace) -> int:
 
 
 def _run_history(options: argparse.Namespace) -> int:
-    from correlator.store.blocks import BlockReader
+    from correlator.store.blocks import BlockReader, BlockRow
     from correlator.syslog import format_instant
 
-    path = sites.load(options).paths.blocks_database
+    path = sites.load_settings(options).paths.blocks_database
     source = None if options.address is None else parse_prefix(options.address)
-    if not path.exists():
-        rows = []
-    else:
+    rows: tuple[BlockRow, ...] = ()
+    if path.exists():
         with closing(BlockReader(path)) as reader:
             rows = reader.history(source)
     if options.json:

@@ -42,7 +42,10 @@ def _run(options: argparse.Namespace) -> int:
     print(f"alert log {site.paths.alert_log}")
     print(f"ignore    {site.paths.ignore}" + ("" if site.paths.ignore.exists() else " (not there)"))
     for name, definition in site.filters.items():
-        print(f"filter    {name}: {len(definition.patterns)} patterns, {len(definition.tests)} tests passed, {definition.where}")
+        print(
+            f"filter    {name}: {len(definition.patterns)} patterns, {len(definition.tests)} tests passed,"
+            f" {definition.where}"
+        )
     print_table(
         ("JAIL", "MODE", "FILTERS", "COUNT", "THRESHOLD", "SPAN", "BLOCK FOR", "SPOOFABLE", "ACTIONS"),
         (

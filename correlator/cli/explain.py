@@ -22,7 +22,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     explain = commands.add_parser(
         "explain", parents=[common], help="why a line does or does not match, step by step"
     )
-    explain.add_argument("line", nargs="?", default="-", metavar="LINE", help="a log line; - reads them from stdin")
+    explain.add_argument(
+        "line", nargs="?", default="-", metavar="LINE", help="a log line; - reads them from stdin"
+    )
     explain.add_argument("--filter", metavar="NAME", help="only this filter")
     explain.set_defaults(run=_run)
 
@@ -37,7 +39,7 @@ def _run(options: argparse.Namespace) -> int:
     lines: Iterable[str] = sys.stdin if options.line == "-" else [options.line]
     is_understood = False
     for line in lines:
-        steps = _explain(engine, site, line.rstrip("\n"), options.filter)
+        steps = _explain(engine, line.rstrip("\n"), options.filter)
         is_understood = is_understood or steps["understood"]
         if options.json:
             print_json("explain", **steps)
@@ -63,7 +65,7 @@ def _engine(site: Site) -> Engine:
     return engine
 
 
-def _explain(engine: Engine, site: Site, text: str, only: str | None) -> dict[str, Any]:
+def _explain(engine: Engine, text: str, only: str | None) -> dict[str, Any]:
     from correlator.filters import make_line
     from correlator.prefilter import Prefilter
     from correlator.syslog import format_instant, parse_header, read_stamp
@@ -74,7 +76,12 @@ def _explain(engine: Engine, site: Site, text: str, only: str | None) -> dict[st
     stamp = read_stamp(header.stamp, now)
     steps: dict[str, Any] = {
         "line": text,
-        "header": {"stamp": header.stamp, "host": header.host, "identifier": header.identifier, "pid": header.pid},
+        "header": {
+            "stamp": header.stamp,
+            "host": header.host,
+            "identifier": header.identifier,
+            "pid": header.pid,
+        },
         "body": header.body,
         "time": format_instant(line.evidence.at),
         "time_from": "arrival: the line has no stamp we can read" if stamp is None else "its own stamp",

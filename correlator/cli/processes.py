@@ -33,7 +33,7 @@ def _add_mode(parser: argparse.ArgumentParser) -> None:
 def _run_probe(options: argparse.Namespace) -> int:
     from correlator.probe.service import run_probe
 
-    settings = sites.load(options).probe
+    settings = sites.load_settings(options).probe
     if options.atcp or options.audp:
         settings = replace(
             settings,
@@ -52,4 +52,4 @@ def _run_correlator(options: argparse.Namespace) -> int:
 def _run_enforcer(options: argparse.Namespace) -> int:
     from correlator.enforcer.service import run_enforcer
 
-    return run_enforcer(sites.load(options, mode=options.mode).enforcer)
+    return run_enforcer(sites.load_settings(options, mode=options.mode).enforcer)

@@ -27,7 +27,9 @@ _READY_SECONDS = 10.0
 _STOP_SECONDS = 5.0
 _RESTART_AFTER = (0.05, 0.5, 2.0, 5.0)
 _STEADY_SECONDS = 10.0
-_PACKAGE = Path(__file__).resolve().parent.parent  # children run this code, whatever the working directory holds
+_PACKAGE = (
+    Path(__file__).resolve().parent.parent
+)  # children run this code, whatever the working directory holds
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -74,8 +76,7 @@ class _Supervisor:
 
     def _await_ready(self, child: _Child) -> None:
         deadline = time.monotonic() + _READY_SECONDS
-        assert child.process is not None
-        while not self.stopping:
+        while not self.stopping and child.process is not None:
             self.notifications.settimeout(0.1)
             try:
                 if b"READY=1" in self.notifications.recv(4096):
@@ -83,7 +84,9 @@ class _Supervisor:
             except TimeoutError:
                 pass
             if child.process.poll() is not None:
-                raise PortwardError(f"the {child.name} ended at its start with status {child.process.returncode}")
+                raise PortwardError(
+                    f"the {child.name} ended at its start with status {child.process.returncode}"
+                )
             if time.monotonic() > deadline:
                 raise PortwardError(f"the {child.name} was not ready within {_READY_SECONDS:g} s")
 
@@ -137,20 +140,27 @@ def _run(options: argparse.Namespace) -> int:
     if os.geteuid() != 0:
         raise PermissionDeniedError("needs root (raw sockets, the firewall): try sudo")
     die_with_parent()
-    site = sites.load(options, mode=options.mode)
-    for folder, mode in ((site.paths.run, 0o755), (site.paths.state, 0o750), (site.paths.alert_log.parent, 0o750)):
+    site = sites.load_settings(options, mode=options.mode)
+    for folder, mode in (
+        (site.paths.run, 0o755),
+        (site.paths.state, 0o750),
+        (site.paths.alert_log.parent, 0o750),
+    ):
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
     config = [] if options.config is None else ["--config", str(options.config)]
-    mode = [] if options.mode is None else [f"--{options.mode}"]
+    override = [] if options.mode is None else [f"--{options.mode}"]
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    with tempfile.TemporaryDirectory(prefix="portward-run-") as folder, _notification_socket(folder) as receiver:
+    with (
+        tempfile.TemporaryDirectory(prefix="portward-run-") as place,
+        _notification_socket(place) as receiver,
+    ):
         service_manager = os.environ.get("NOTIFY_SOCKET")
-        os.environ["NOTIFY_SOCKET"] = str(Path(folder) / "notify")
+        os.environ["NOTIFY_SOCKET"] = str(Path(place) / "notify")
         supervisor = _Supervisor(
             [
-                _Child("enforcer", ["enforce", *config, *mode]),
-                _Child("correlator", ["correlate", *config, *mode]),
+                _Child("enforcer", ["enforce", *config, *override]),
+                _Child("correlator", ["correlate", *config, *override]),
                 _Child("probe", ["probe", "--echo", *config]),
             ],
             receiver,
@@ -172,7 +182,7 @@ def _run(options: argparse.Namespace) -> int:
             if service_manager:
                 os.environ["NOTIFY_SOCKET"] = service_manager
                 notify("READY=1")
-                os.environ["NOTIFY_SOCKET"] = str(Path(folder) / "notify")
+                os.environ["NOTIFY_SOCKET"] = str(Path(place) / "notify")
             supervisor.watch()
         finally:
             supervisor.stop_all()

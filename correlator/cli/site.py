@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from correlator.errors import ConfigError
 
 if TYPE_CHECKING:
+    from correlator.config.settings import SiteSettings
     from correlator.config.site import Site
 
 
@@ -25,3 +26,16 @@ def load(options: argparse.Namespace, *, mode: str | None = None) -> Site:
     for fault in site.faults:
         print(f"portward: {fault}", file=sys.stderr)
     return site
+
+
+def load_settings(options: argparse.Namespace, *, mode: str | None = None) -> SiteSettings:
+    """Return the settings without the filters; for what must be light or quick.
+
+    Raises: ConfigError where the settings file itself is at fault.
+    """
+    from correlator.config.settings import load_settings as read
+
+    settings = read(options.config, mode=mode)
+    if settings.fatal:
+        raise ConfigError(settings.faults)
+    return settings

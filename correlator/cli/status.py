@@ -14,8 +14,6 @@ from correlator.cli.output import colour, print_json, print_table
 from correlator.errors import PortwardError
 from correlator.model import SECOND, printable
 
-_STALE_AFTER = 10 * SECOND
-
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add this group's command."""
@@ -24,7 +22,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    paths = sites.load(options).paths
+    paths = sites.load_settings(options).paths
     probe = _left_behind(paths.probe_status)
     correlator = _left_behind(paths.correlator_status)
     enforcer = _ask_enforcer(paths.enforcer_socket)
@@ -69,7 +67,9 @@ def _print(probe: dict[str, Any], correlator: dict[str, Any], enforcer: dict[str
         print(f"{name:<11} {colour(part['state'], meaning)}{pid}{detail}")
     if "mode" in correlator:
         age = (time.time_ns() // 1000 - correlator["updated"]) // SECOND
-        print(f"mode        {correlator['mode']}, {correlator['denied']} sources denied or observed, {age}s ago")
+        print(
+            f"mode        {correlator['mode']}, {correlator['denied']} sources denied or observed, {age}s ago"
+        )
     _print_counters("probe", probe)
     _print_counters("enforcer", enforcer)
     if "sources" in correlator:
@@ -118,7 +118,7 @@ def _print_counters(name: str, part: dict[str, Any]) -> None:
     plain = [
         f"{key.replace('_', ' ')} {value}"
         for key, value in part.items()
-        if key not in skipped and isinstance(value, int | str) and not isinstance(value, bool)
+        if key not in skipped and isinstance(value, int | str) and value != ""
     ]
     if plain:
         print(f"{name:<11} " + ", ".join(plain))

@@ -24,7 +24,7 @@ def _run(options: argparse.Namespace) -> int:
     from correlator.enforcer.never_block import NeverBlock
     from correlator.store.state import StateReader
 
-    site = sites.load(options)
+    site = sites.load_settings(options)
     source = parse_prefix(options.address)
     now = time.time_ns() // 1000
     decisions, strikes = [], []
@@ -71,7 +71,10 @@ def _in_force(path: Any, source: Source) -> tuple[list[Any], str]:
 def _print_state(source: Source, in_force: list[Any], never: str | None, trouble: str, now: Micros) -> None:
     if in_force:
         for block in in_force:
-            print(colour(f"{block.source} is BLOCKED", "bad") + f", left: {format_left(block.until, now)}, jail {block.jail}")
+            print(
+                colour(f"{block.source} is BLOCKED", "bad")
+                + f", left: {format_left(block.until, now)}, jail {block.jail}"
+            )
     elif trouble:
         print(f"{source}: whether it is blocked now is not known: {trouble}")
     else:
@@ -87,7 +90,10 @@ def _print_decision(decision: dict[str, Any]) -> None:
     body = decision["body"]
     until = "forever" if decision["until"] is None else format_instant(decision["until"])
     outcome = decision["state"] + (f": {decision['detail']}" if decision["detail"] else "")
-    print(f"{format_instant(decision['at'])}  {decision['kind']} {decision['source']} by jail {decision['jail']}")
+    print(
+        f"{format_instant(decision['at'])}  {decision['kind']} {decision['source']}"
+        f" by jail {decision['jail']}"
+    )
     if decision["kind"] == "ignore":
         print(f"  reason    {printable(body['reason'])}")
     else:

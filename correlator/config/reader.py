@@ -54,7 +54,8 @@ class File:
     def line_of(self, path: str) -> int | None:
         """Return the line where a key stands, as far as reading the text line by line can tell."""
         table, _, key = path.rpartition(".")
-        current, seen = "", {}
+        current = ""
+        seen: dict[str, int] = {}
         for number, line in enumerate(self.text.splitlines(), start=1):
             stripped = line.strip()
             if header := re.match(r"\[(\[?)\s*([^\]]+?)\s*\]", stripped):

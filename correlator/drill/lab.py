@@ -31,6 +31,8 @@ VICTIM4 = "192.0.2.1"
 VICTIM6 = "2001:db8::1"
 SCANNER4 = "192.0.2.2"
 SCANNER6 = "2001:db8::2"
+GATEWAY4 = "192.0.2.254"
+GATEWAY6 = "2001:db8::fe"
 VICTIM_DEVICE = "v0"
 SCANNER_DEVICE = "s0"
 
@@ -283,16 +285,21 @@ class Lab:
         _ip(self.scanner, "link set lo up", f"link set {SCANNER_DEVICE} up")
         self._wait_for_links()
         for namespace, device, address4, address6 in (
-            (self.victim, VICTIM_DEVICE, VICTIM4, VICTIM6),
             (self.scanner, SCANNER_DEVICE, SCANNER4, SCANNER6),
+            (self.victim, VICTIM_DEVICE, VICTIM4, VICTIM6),
         ):
             lines = [f"addr add {address4}/24 dev {device}"]
             if self.has_ipv6:
                 lines.append(f"addr add {address6}/64 dev {device} nodad")
             if namespace is self.victim:
-                lines.append(f"route add default via {SCANNER4}")
+                # The gateway has addresses of its own: it is never blocked, and the scanner must be.
+                lines.append(f"route add default via {GATEWAY4}")
                 if self.has_ipv6:
-                    lines.append(f"route add default via {SCANNER6}")
+                    lines.append(f"route add default via {GATEWAY6}")
+            else:
+                lines.append(f"addr add {GATEWAY4}/24 dev {device}")
+                if self.has_ipv6:
+                    lines.append(f"addr add {GATEWAY6}/64 dev {device} nodad")
             _ip(namespace, *lines)
 
     def _wait_for_links(self) -> None:

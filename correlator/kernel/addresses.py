@@ -1,4 +1,4 @@
-"""This host's own addresses and gateways, asked from the kernel's routing tables.
+"""Our host's own addresses and gateways, asked from the kernel's routing tables.
 
 Whoever asks decides how often; nothing is cached here. Source: rtnetlink(7).
 """

@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from correlator.errors import KernelError
 
@@ -90,7 +91,7 @@ class NetlinkSocket:
         self.socket.bind((0, groups))
         self._sequence = 0
 
-    def __enter__(self) -> NetlinkSocket:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 

@@ -14,8 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from correlator.model import Block, Evidence, Ignore, Micros, Outcome, Source, Strike, json_ready
-from correlator.model import parse_prefix, parse_source
+from correlator.model import (
+    Block,
+    Evidence,
+    Ignore,
+    Micros,
+    Outcome,
+    Source,
+    Strike,
+    json_ready,
+    parse_prefix,
+    parse_source,
+)
 from correlator.store.database import open_database, transaction
 
 VERSION = 1
@@ -124,7 +134,8 @@ class State:
                 )
             else:
                 self._database.execute(
-                    "UPDATE decision SET state = ?, detail = ? WHERE source = ? AND state IN ('done', 'exists')",
+                    "UPDATE decision SET state = ?, detail = ?"
+                    " WHERE source = ? AND state IN ('done', 'exists')",
                     (outcome.kind.value, outcome.detail, str(outcome.source)),
                 )
 
@@ -137,9 +148,7 @@ class State:
     def prune(self, oldest: Mapping[str, Micros]) -> None:
         """Drop strikes older than their jail can use, and the oldest decisions beyond the bound."""
         with transaction(self._database):
-            self._database.executemany(
-                "DELETE FROM strike WHERE jail = ? AND at <= ?", oldest.items()
-            )
+            self._database.executemany("DELETE FROM strike WHERE jail = ? AND at <= ?", oldest.items())
             marks = ",".join("?" * len(oldest))
             self._database.execute(f"DELETE FROM strike WHERE jail NOT IN ({marks})", tuple(oldest))  # noqa: S608
             self._database.execute(
@@ -168,7 +177,10 @@ class StateReader:
         found: list[KeptDecision] = []
         for row in rows:
             if source is None or _concerns(row[2], source):
-                found.append(KeptDecision(*row[:8], json.loads(row[8])))
+                request, kind, text, jail, at, until, state, detail, body = row
+                found.append(
+                    KeptDecision(request, kind, text, jail, at, until, state, detail, json.loads(body))
+                )
                 if len(found) == most:
                     break
         return found
@@ -236,11 +248,29 @@ def _decision_row(decision: Block | Ignore) -> tuple[Any, ...]:
     body = json.dumps(json_ready(decision))
     if isinstance(decision, Ignore):
         request = f"ignore:{decision.jail}:{decision.source}:{decision.at}"
-        return (request, "ignore", str(decision.source), decision.jail, decision.at, None, "ignored",
-                decision.reason, body)
+        return (
+            request,
+            "ignore",
+            str(decision.source),
+            decision.jail,
+            decision.at,
+            None,
+            "ignored",
+            decision.reason,
+            body,
+        )
     kind, state = ("observe", OBSERVED) if decision.is_observed else ("block", REQUESTED)
-    return (decision.request, kind, str(decision.source), decision.jail, decision.at, decision.until, state,
-            "", body)
+    return (
+        decision.request,
+        kind,
+        str(decision.source),
+        decision.jail,
+        decision.at,
+        decision.until,
+        state,
+        "",
+        body,
+    )
 
 
 def _storable(text: str) -> str:

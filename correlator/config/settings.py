@@ -1,0 +1,144 @@
+"""Reads portward.toml and jails.d: what each process is told, and the jails; no filter is looked at.
+
+All three processes start with this, and the probe and the enforcer with no more: it imports nothing that
+matches lines. Every fault is noted, none stops the reading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from correlator.config.jails import read_jail
+from correlator.config.reader import File, Table
+from correlator.errors import Fault
+from correlator.jails import JailDefinition
+from correlator.model import SECOND
+from correlator.settings import CorrelatorSettings, EnforcerSettings, Paths, ProbeSettings
+
+ETC = Path("/etc/portward")
+SETTINGS_FILE = "portward.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSettings:
+    """What the settings files say, and what is wrong with them."""
+
+    where: Path
+    """The settings file that was read."""
+    paths: Paths
+    probe: ProbeSettings
+    enforcer: EnforcerSettings
+    correlator: CorrelatorSettings
+    jails: dict[str, JailDefinition]
+    faults: tuple[Fault, ...]
+
+    @property
+    def fatal(self) -> tuple[Fault, ...]:
+        """The faults that should stop a start: those in the settings file itself."""
+        return tuple(fault for fault in self.faults if fault.where.startswith(str(self.where)))
+
+
+def settings_file(folder: Path | None) -> Path:
+    """Return the settings file of `folder`, else of /etc/portward, else the one we ship."""
+    if folder is not None:
+        return folder / SETTINGS_FILE
+    etc = ETC / SETTINGS_FILE
+    return etc if etc.exists() else Path(__file__).with_name(SETTINGS_FILE)
+
+
+def load_settings(folder: Path | None = None, *, mode: str | None = None) -> SiteSettings:
+    """Read everything below `folder` but filters; `mode` (`observe`, `block`) overrules the files."""
+    where = settings_file(folder)
+    faults: list[Fault] = []
+    table = File(where, faults).table()
+    written_mode = table.text("mode", "observe", choices=("observe", "block"))
+    is_blocking = (mode or written_mode) == "block"
+    paths = _paths(table.table("paths"), where.parent)
+    probe = _probe(table.table("probe"), paths)
+    enforcer = _enforcer(table.table("enforcer"), paths)
+    correlator = _correlator(table.table("correlator"), paths)
+    jail_tables = table.named_tables("jail")
+    table.finish()
+    for path in sorted((where.parent / "jails.d").glob("*.toml")):
+        more = File(path, faults).table()
+        jail_tables |= more.named_tables("jail")
+        more.finish()
+    jails = {
+        name: read_jail(name, jail_table, is_blocking=is_blocking) for name, jail_table in jail_tables.items()
+    }
+    if mode is not None:
+        jails = {name: replace(jail, is_blocking=is_blocking) for name, jail in jails.items()}
+    return SiteSettings(
+        where=where,
+        paths=paths,
+        probe=probe,
+        enforcer=replace(enforcer, is_enforcing=any(jail.is_blocking for jail in jails.values())),
+        correlator=replace(correlator, is_blocking=is_blocking),
+        jails=jails,
+        faults=tuple(faults),
+    )
+
+
+def _paths(table: Table, folder: Path) -> Paths:
+    default = Paths()
+    state = table.path_at("state", default.state)
+    found = Paths(
+        alert_log=table.path_at("alert_log", default.alert_log),
+        state=state,
+        run=table.path_at("run", default.run),
+        history=table.path_at("history", state / "portward.history"),
+        blocked=table.path_at("blocked", state / "portward.blocked"),
+        ignore=table.path_at(
+            "ignore", (ETC if folder == Path(__file__).parent else folder) / "portward.ignore"
+        ),
+        syslog=table.path_at("syslog", default.syslog),
+    )
+    table.finish()
+    return found
+
+
+def _probe(table: Table, paths: Paths) -> ProbeSettings:
+    default = ProbeSettings()
+    found = ProbeSettings(
+        paths=paths,
+        tcp_ports=table.ports("tcp_ports", default.tcp_ports),
+        udp_ports=table.ports("udp_ports", default.udp_ports),
+        exclude_tcp=_port_set(table, "exclude_tcp", default.exclude_tcp),
+        exclude_udp=_port_set(table, "exclude_udp", default.exclude_udp),
+        lines_a_second=table.number("lines_a_second", default.lines_a_second, least=1, most=1_000_000),
+        linger=table.duration("linger", default.linger, least=0),
+        to_syslog=table.truth("syslog", default=default.to_syslog),
+    )
+    table.finish()
+    return found
+
+
+def _port_set(table: Table, key: str, default: frozenset[int]) -> frozenset[int]:
+    if not table.has(key):
+        return default
+    return frozenset(port for low, high in table.ports(key, ()) for port in range(low, high + 1))
+
+
+def _enforcer(table: Table, paths: Paths) -> EnforcerSettings:
+    default = EnforcerSettings()
+    found = EnforcerSettings(
+        paths=paths,
+        allowed_users=frozenset(table.texts("allowed_users", tuple(default.allowed_users))),
+        never_block=table.sources("never_block"),
+        sync_every=table.duration("sync_every", default.sync_every, least=SECOND),
+    )
+    table.finish()
+    return found
+
+
+def _correlator(table: Table, paths: Paths) -> CorrelatorSettings:
+    default = CorrelatorSettings()
+    found = CorrelatorSettings(
+        paths=paths,
+        max_sources=table.number("max_sources", default.max_sources, least=1, most=10_000_000),
+        max_line=table.number("max_line", default.max_line, least=256, most=1 << 20),
+        pattern_timeout=table.duration("pattern_timeout", default.pattern_timeout),
+    )
+    table.finish()
+    return found

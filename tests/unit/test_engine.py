@@ -1,0 +1,175 @@
+"""The engine: chunks in, decisions out; the same every time, and again after a restart."""
+
+from pathlib import Path
+
+import pytest
+
+from correlator.attackalert import format_ip_options, format_probe
+from correlator.config.filters import load_filter
+from correlator.engine import Engine, format_decision
+from correlator.filters import Filter
+from correlator.jails import Jail, JailDefinition
+from correlator.model import SECOND, Block, Chunk, Outcome, OutcomeKind, Release, parse_source
+from correlator.syslog import format_instant
+
+NOW = 1_795_357_762 * SECOND
+LOG = "/log/alert.log"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def definition():
+    """The shipped filter, reading the test's log."""
+    found, faults = load_filter(ROOT / "filters/portsentry.toml", alert_log=Path(LOG))
+    assert faults == []
+    return found
+
+
+@pytest.fixture
+def make_engine(definition):
+    """Build an engine with one jail."""
+
+    def make(*, ignored=(), **settings):
+        jail = JailDefinition(name="portscan", where="test", filters=("portsentry",), is_blocking=True, **settings)
+        return Engine(
+            [Filter(definition)],
+            [Jail(jail, max_sources=1000)],
+            routes={LOG: ["portsentry"]},
+            ignored_by=lambda source: "listed" if str(source) in ignored else None,
+        )
+
+    return make
+
+
+def _line(address, port, at=NOW, technique="TCP SYN/Normal scan"):
+    stamp = format_instant(at).replace("Z", "+00:00")
+    return f"{stamp} vm portsentry[71]: {format_probe(technique, address, address, 'TCP', port)}\n"
+
+
+def _chunk(*lines, arrived=NOW, is_live=True, offset=0):
+    return Chunk(LOG, offset, "".join(lines).encode(), arrived, is_live)
+
+
+def test_a_probe_line_becomes_a_block(make_engine):
+    """The whole way: bytes in, a block with its evidence and its place in the file out."""
+    engine = make_engine()
+    noise = "2026-11-22T14:29:21+00:00 vm cron[1]: nothing\n"
+    (block,) = engine.feed(_chunk(noise, _line("192.0.2.9", 7))).decisions
+    assert (str(block.source), block.port, block.protocol) == ("192.0.2.9", 7, "TCP")
+    assert (block.evidence[0].origin, block.evidence[0].offset) == (LOG, len(noise))
+    assert block.evidence[0].line + "\n" == _line("192.0.2.9", 7)
+    assert (engine.origins[LOG].lines, engine.origins[LOG].candidates) == (2, 1)
+
+
+def test_a_denied_source_is_decided_once_until_its_time_is_over(make_engine):
+    """What comes while it is denied decides nothing; after the end it counts again."""
+    engine = make_engine(block_for=60 * SECOND)
+    assert len(engine.feed(_chunk(_line("192.0.2.9", 1), _line("192.0.2.9", 2))).decisions) == 1
+    later = NOW + 60 * SECOND
+    assert len(engine.feed(_chunk(_line("192.0.2.9", 3, later), arrived=later)).decisions) == 1
+
+
+def test_a_failed_block_is_tried_again_with_the_next_strike(make_engine):
+    """A source whose block failed is not believed to be denied."""
+    engine = make_engine()
+    (block,) = engine.feed(_chunk(_line("192.0.2.9", 1))).decisions
+    engine.note(Outcome(OutcomeKind.FAILED, block.source, block.request, detail="no nft"))
+    assert len(engine.feed(_chunk(_line("192.0.2.9", 2, NOW + SECOND), arrived=NOW + SECOND)).decisions) == 1
+
+
+def test_a_released_source_starts_at_zero(make_engine):
+    """Who is released by hand is not blocked again for what came before."""
+    engine = make_engine(threshold=2)
+    engine.feed(_chunk(_line("192.0.2.9", 1)))
+    engine.note(Outcome(OutcomeKind.RELEASED, parse_source("192.0.2.9"), ""))
+    assert engine.feed(_chunk(_line("192.0.2.9", 2))).decisions == []
+
+
+def test_an_ignored_source_is_never_decided(make_engine):
+    """The ignore list wins over any number of strikes."""
+    engine = make_engine(ignored={"192.0.2.9"})
+    assert engine.feed(_chunk(*(_line("192.0.2.9", port) for port in range(1, 50)))).decisions == []
+
+
+def test_what_is_ours_and_unreadable_is_counted(make_engine):
+    """A line with an impossible address is shown, not dropped in silence; follow-up lines are understood."""
+    engine = make_engine()
+    bad = _line("192.0.2.9", 1).replace("/192.0.2.9 ", "/192.0.2.999 ")
+    options = _line("192.0.2.9", 1).split("attackalert")[0] + format_ip_options("a", "192.0.2.9", "TCP", 1) + "\n"
+    assert engine.feed(_chunk(bad, options)).decisions == []
+    assert engine.origins[LOG].unreadable == 1
+    assert engine.unreadable[0].reason == "not an address: '192.0.2.999'"
+
+
+def test_a_live_line_with_a_strange_clock_is_taken_at_arrival(make_engine):
+    """A stepped clock or a wrong zone must not hide an attack; the skew is counted."""
+    engine = make_engine()
+    (block,) = engine.feed(_chunk(_line("192.0.2.9", 1, NOW - 7200 * SECOND))).decisions
+    assert block.at == NOW
+    assert (engine.origins[LOG].skewed, engine.origins[LOG].last_skew) == (1, -7200 * SECOND)
+
+
+def test_a_backlog_is_judged_by_its_own_times(make_engine):
+    """Strikes that were hours apart stay hours apart when they are read in one go."""
+    engine = make_engine(threshold=2, span=60 * SECOND)
+    old = [_line("192.0.2.9", port, NOW - port * 3600 * SECOND) for port in (3, 2, 1)]
+    assert engine.feed(_chunk(*old, is_live=False)).decisions == []
+
+
+def test_replay_gives_the_same_decisions(make_engine):
+    """Time is an argument: twice the same bytes, twice the same decisions."""
+    data = _chunk(*(_line(f"192.0.2.{n % 5}", n, NOW + n * SECOND) for n in range(1, 40)), arrived=NOW + 60 * SECOND)
+    first, second = (make_engine(threshold=3).feed(data).decisions for _ in range(2))
+    assert first == second
+    assert len(first) == 5
+
+
+def test_waiting_strikes_survive_a_restart(make_engine):
+    """Two strikes before, one after: three."""
+    before = make_engine(threshold=3)
+    step = before.feed(_chunk(_line("192.0.2.9", 1), _line("192.0.2.9", 2)))
+    after = make_engine(threshold=3)
+    assert after.restore(step.strikes, []) == []
+    (block,) = after.feed(_chunk(_line("192.0.2.9", 3))).decisions
+    assert block.ports == (1, 2, 3)
+
+
+def test_known_blocks_survive_a_restart(make_engine):
+    """A source that is denied already is not decided again by lines read after the restart."""
+    (block,) = make_engine().feed(_chunk(_line("192.0.2.9", 1))).decisions
+    after = make_engine()
+    after.restore([], [block])
+    assert after.feed(_chunk(_line("192.0.2.9", 2))).decisions == []
+
+
+def test_a_prefix_denies_its_addresses(make_engine):
+    """Whoever is inside a denied prefix is denied."""
+    engine = make_engine(threshold=2)
+    engine.feed(_chunk(_line("2001:db8::1", 1), _line("2001:db8::2", 2)))
+    assert engine.feed(_chunk(_line("2001:db8::3", 1), _line("2001:db8::3", 2))).decisions == []
+
+
+def test_a_long_line_is_cut_and_counted(make_engine):
+    """No line is larger than the bound, whatever was written."""
+    engine = make_engine()
+    engine.feed(_chunk("x" * 20_000 + "attackalert: \n"))
+    assert engine.origins[LOG].cut == 1
+
+
+def test_any_bytes_are_survived(make_engine):
+    """Bytes that are no text neither raise nor decide."""
+    engine = make_engine()
+    line = _line("192.0.2.9", 1).encode().replace(b"from host: 192", b"from host: \xff\xfe\x1b[31m192")
+    (block,) = engine.feed(Chunk(LOG, 0, b"\xff\xfe\x00attackalert: \xff\n" + line, NOW)).decisions
+    assert str(block.source) == "192.0.2.9"
+
+
+def test_the_announcing_line_is_stable(make_engine):
+    """People grep it."""
+    (block,) = make_engine(span=60 * SECOND).feed(_chunk(_line("192.0.2.9", 1))).decisions
+    assert isinstance(block, Block)
+    assert format_decision(block) == (
+        "block source=192.0.2.9 jail=portscan strikes=1 span=60s ports=1 until=2026-11-22T14:39:22Z"
+    )
+    release = Release(parse_source("192.0.2.9"), "by hand")
+    assert format_decision(release) == "release source=192.0.2.9 reason='by hand'"
