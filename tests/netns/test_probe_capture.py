@@ -36,6 +36,7 @@ from correlator.drill.lab import (
 )
 from correlator.drill.packets import Flag
 from correlator.drill.scanner import Scanner
+from correlator.kernel.process import CAP_DAC_OVERRIDE
 
 pytestmark = pytest.mark.netns
 
@@ -61,12 +62,13 @@ sys.exit(run_probe(ProbeSettings(**{"paths": paths, "linger": SECOND, **options}
 class Probe:
     """A running probe in the lab's victim, and what it wrote."""
 
-    def __init__(self, lab: Lab, folder: Path, options: str = "{}", environment: dict[str, str] = {}) -> None:  # noqa: B006 - read only
+    def __init__(self, lab: Lab, folder: Path, options: str, *prefix: str, **environment: str) -> None:
         self.folder = folder
         self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notices.bind(str(folder / "notify"))
         self.notices.settimeout(10)
         self.child = lab.victim.popen(
+            *prefix,
             sys.executable,
             "-c",
             PROGRAM,
@@ -80,7 +82,10 @@ class Probe:
 
     def texts(self) -> list[str]:
         """What the alert log's lines say, without their headers."""
-        lines = (self.folder / "alert.log").read_text().splitlines()
+        try:
+            lines = (self.folder / "alert.log").read_text().splitlines()
+        except FileNotFoundError:  # between a rotation and the next line
+            return []
         found = [re.fullmatch(r"\S+ \S+ portsentry\[\d+\]: (.*)", line) for line in lines]
         return [match[1] for match in found if match is not None]
 
@@ -119,8 +124,8 @@ def start_probe(lab: Lab, tmp_path: Path) -> Iterator[Callable[..., Probe]]:
     """A function that starts the probe with these settings and returns when it is ready."""
     started: list[Probe] = []
 
-    def start(options: str = "{}", environment: dict[str, str] = {}) -> Probe:  # noqa: B006 - read only
-        started.append(Probe(lab, tmp_path, options, environment))
+    def start(options: str = "{}", *prefix: str, **environment: str) -> Probe:
+        started.append(Probe(lab, tmp_path, options, *prefix, **environment))
         return started[-1]
 
     yield start
@@ -150,7 +155,7 @@ def settle(scanner: Scanner, wait_until: WaitUntil) -> Callable[[Probe], None]:
 
 
 def _is_mark(text: str) -> bool:
-    return int(re.search(r"port: (\d+)", text)[1]) > 900  # type: ignore[index]
+    return int(re.search(r"port: (\d+)", text)[1]) > 900
 
 
 def _serve(lab: Lab, port: int, *, kind: int = socket.SOCK_STREAM, address: str = "::") -> socket.socket:
@@ -525,6 +530,46 @@ def test_no_rights_are_kept(probe: Probe) -> None:
     assert sets["NoNewPrivs"] == "1"
 
 
+def test_the_right_to_see_packets_is_enough(
+    start_probe: Callable[..., Probe], scanner: Scanner, settle: Callable[[Probe], None]
+) -> None:
+    """CAP_NET_RAW and nothing else, as under the service manager."""
+    probe = start_probe("{}", "setpriv", "--bounding-set=-all,+net_raw", "--inh-caps=-all")
+    scanner.send_tcp(25)
+    settle(probe)
+    assert probe.alerts() == [
+        f"attackalert: TCP SYN/Normal scan from host: {SCANNER4}/{SCANNER4} to TCP port: 25"
+    ]
+
+
+def test_a_device_that_goes_down_and_comes_back_is_watched_again(
+    lab: Lab, probe: Probe, scanner: Scanner, wait_until: WaitUntil
+) -> None:
+    """Captures that are bound to a device lose it there."""
+    lab.victim.run("ip", "link", "set", VICTIM_DEVICE, "down")
+    lab.victim.run("ip", "link", "set", VICTIM_DEVICE, "up")
+
+    def is_reported() -> bool:
+        scanner.send_tcp(25)
+        return bool(probe.alerts())
+
+    wait_until(is_reported)
+
+
+def test_root_still_writes_into_another_users_folder_after_a_rotation(
+    start_probe: Callable[..., Probe], scanner: Scanner, settle: Callable[[Probe], None], tmp_path: Path
+) -> None:
+    """`portward run` by root on a host where the package gave the log folder to the probe's own user."""
+    nobody = 65534
+    os.chown(tmp_path, nobody, nobody)
+    probe = start_probe()
+    (tmp_path / "alert.log").rename(tmp_path / "alert.log.1")
+    settle(probe)
+    assert probe.status().get("log_failures", 0) == 0
+    status = Path(f"/proc/{probe.child.pid}/status").read_text()
+    assert f"CapEff:\t{1 << CAP_DAC_OVERRIDE:016x}" in status
+
+
 def test_without_the_right_the_refusal_says_how_to_get_it(lab: Lab, tmp_path: Path) -> None:
     """One error of ours, not a bare EPERM."""
     argv = ["setpriv", "--bounding-set=-net_raw", sys.executable, "-c", PROGRAM, str(tmp_path), "{}"]
@@ -536,11 +581,11 @@ def test_without_the_right_the_refusal_says_how_to_get_it(lab: Lab, tmp_path: Pa
 
 def test_the_service_managers_watchdog_is_fed(start_probe: Callable[..., Probe]) -> None:
     """Twice in the time that it allows."""
-    probe = start_probe("{}", {"WATCHDOG_USEC": "200000"})
+    probe = start_probe(WATCHDOG_USEC="200000")
     assert [probe.notices.recv(99) for _ in range(3)] == [b"WATCHDOG=1"] * 3
 
 
 def test_it_stays_small(probe: Probe) -> None:
     """Under 20 MiB resident."""
     status = Path(f"/proc/{probe.child.pid}/status").read_text()
-    assert int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) < 20 * 1024  # type: ignore[index]
+    assert int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) < 20 * 1024
