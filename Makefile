@@ -1,1 +1,104 @@
-# The commands of this project. `make run` and `make test` do all their set-up themselves on Debian 12.
+# The commands of this project. On Debian 12 each target installs what it lacks, so that a fresh machine
+# needs no preparation; a second run finds everything there and works without the network.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test check build deb bench lint format clean packages test-packages peer
+
+# Debian's Python: its packaged libraries are built for it, and another python3 may come first on PATH.
+PYTHON := /usr/bin/python3
+VENV := .venv
+LINT := .cache/lint-venv
+LINT_TOOLS := ruff==0.17.6 mypy==2.4.1 import-linter==2.16
+PEERS := .cache/peers
+PORTSENTRY := $(PEERS)/portsentry/usr/sbin/portsentry
+
+# Root installs packages, opens raw sockets and makes namespaces. Under sudo nothing is cached in the tree.
+ifeq ($(shell id -u),0)
+SUDO :=
+PYTEST := $(VENV)/bin/python -m pytest
+else
+SUDO := sudo
+PYTEST := sudo env PYTHONDONTWRITEBYTECODE=1 CI=$(CI) $(VENV)/bin/python -m pytest -p no:cacheprovider
+endif
+
+RUN_PACKAGES := python3-venv python3-pip python3-setuptools python3-wheel \
+	python3-watchdog python3-regex python3-systemd nftables iproute2
+TEST_PACKAGES := python3-pytest python3-hypothesis python3-pytest-random-order python3-scapy \
+	nmap iptables tcpdump
+
+# $(call install,PACKAGES): apt is asked only where dpkg says that one is missing.
+define install
+missing=(); for package in $(1); do \
+	status=$$(dpkg-query --show --showformat='$${db:Status-Status}' "$$package" 2>/dev/null || true); \
+	[ "$$status" = installed ] || missing+=("$$package"); \
+done; \
+[ $${#missing[@]} -eq 0 ] || { \
+	$(SUDO) apt-get --quiet update </dev/null; \
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive \
+		apt-get --quiet --yes --no-install-recommends install "$${missing[@]}" </dev/null; \
+}
+endef
+
+help: ## say what can be done here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## start all three processes on this host, observing: nothing is blocked
+	$(SUDO) $(VENV)/bin/portward run --observe
+
+build: packages $(VENV)/bin/portward ## make .venv/bin/portward
+
+test: build test-packages peer ## run the tests; as root, or through sudo, so that no namespace test is skipped
+	$(PYTEST) $(ARGS)
+
+check: lint test ## everything that must be green before a change goes in
+
+lint: $(LINT)/.installed ## format and rules (ruff), types (mypy --strict), who may import whom
+	$(LINT)/bin/ruff format --check .
+	$(LINT)/bin/ruff check .
+	$(LINT)/bin/mypy
+	$(LINT)/bin/lint-imports
+
+format: $(LINT)/.installed ## rewrite the code in the project's format
+	$(LINT)/bin/ruff format .
+	$(LINT)/bin/ruff check --fix .
+
+bench: build test-packages peer ## measure the reaction beside real PortSentry, in throw-away namespaces
+	$(SUDO) $(VENV)/bin/python -m tests.bench $(ARGS)
+
+deb: ## build the Debian package
+	@if [ -e debian/rules ]; then dpkg-buildpackage --unsigned-source --unsigned-changes --build=binary; \
+	else echo "make deb: the Debian package is a later issue; nothing was built" >&2; exit 1; fi
+
+clean: ## remove what the targets above made
+	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find correlator tests -name __pycache__ -prune -exec rm -rf {} +
+
+packages:
+	@$(call install,$(RUN_PACKAGES))
+
+test-packages:
+	@$(call install,$(TEST_PACKAGES))
+
+# The libraries are Debian's, seen through --system-site-packages; nothing comes from elsewhere.
+$(VENV)/bin/portward: pyproject.toml | packages
+	$(PYTHON) -m venv --system-site-packages $(VENV)
+	$(VENV)/bin/python -m pip --quiet --disable-pip-version-check install --no-index --no-deps \
+		--no-build-isolation --config-settings editable_mode=compat --editable .
+	touch $@
+
+# Tools that only developers need, apart, so that what they depend on never shadows Debian's libraries.
+$(LINT)/.installed: Makefile | packages
+	$(PYTHON) -m venv $(LINT)
+	$(LINT)/bin/python -m pip --quiet --disable-pip-version-check install $(LINT_TOOLS)
+	touch $@
+
+# The real PortSentry, unpacked and not installed: installing it would start a daemon on this host.
+# Where no mirror has it, what needs it is skipped and says so.
+peer: | packages
+	@[ -x $(PORTSENTRY) ] || { mkdir -p $(PEERS) && cd $(PEERS) && rm -f portsentry_*.deb && \
+		{ apt-get --quiet download portsentry || \
+			{ $(SUDO) apt-get --quiet update && apt-get --quiet download portsentry; }; } </dev/null && \
+		dpkg --extract portsentry_*.deb portsentry; } || \
+	echo "make: no PortSentry to compare with: what needs it is skipped" >&2
