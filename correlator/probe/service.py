@@ -45,6 +45,7 @@ _BATCH = 512
 _LARGEST_PACKET = 1 << 16
 _ADDRESS_GROUPS = 0x10 | 0x100  # RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 _DRAIN_BYTES = 1 << 16
+_SYSLOG_RETRY_MILLISECONDS = 20
 
 
 def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
@@ -187,6 +188,8 @@ class _Probe:
                 elif self._is_told_to_stop(signals):
                     return
             now = _monotonic()
+            if self._writer.is_waiting:
+                self._writer.flush(time.time_ns(), now)
             for timer in self._timers:
                 timer.fire(now)
             left_out = self._watch.limit.take_left_out(now)
@@ -248,7 +251,8 @@ class _Probe:
         left_out_due = self._watch.limit.next_due()
         if left_out_due is not None:
             due = min(due, left_out_due)
-        return max(0, -(-(due - _monotonic()) // 1000))
+        left = max(0, -(-(due - _monotonic()) // 1000))
+        return min(left, _SYSLOG_RETRY_MILLISECONDS) if self._writer.is_waiting else left
 
     def _write_status(self, _now: Micros) -> None:
         tcp, udp = (self._watch.in_use[protocol].numbers() for protocol in (TCP, UDP))

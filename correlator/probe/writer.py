@@ -11,6 +11,7 @@ import errno
 import os
 import select
 import socket
+from collections import deque
 from pathlib import Path
 
 from correlator.attackalert import SYSLOG_IDENTIFIER, SYSLOG_PRIORITY
@@ -19,6 +20,8 @@ from correlator.probe.stamps import Stamps
 from correlator.probe.trouble import Trouble
 
 _MODE = 0o640  # group adm, which the correlator is in, reads
+_BACKLOG = 1000
+"""Lines that wait for a syslog that is slow; more are lost, and counted."""
 _MAX_SAID = 512
 """Bytes of one complaint on a pipe: less than any pipe takes at once when it takes anything."""
 
@@ -76,21 +79,47 @@ class AlertLog:
 
 
 class Syslog:
-    """The local syslog socket, one datagram a line; tried again at most once a second when it is gone."""
+    """The local syslog socket, one datagram a line; tried again at most once a second when it is gone.
+
+    A Unix socket takes only a few datagrams (10, on most hosts) before its reader wakes: lines that it
+    does not take yet wait here, in order and bounded, for `flush`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
         self.trouble = Trouble(f"syslog {path}")
+        self._waiting: deque[bytes] = deque()
         self._socket: socket.socket | None = None
         self._next_try: Micros | None = None
 
     def send(self, datagram: bytes, now: Micros) -> str | None:
         """Send one datagram at monotonic time `now`; return what is to be said, as `AlertLog.write` does."""
-        try:
-            self._deliver(datagram, now)
-        except OSError as exc:
-            return self.trouble.failed(os.strerror(exc.errno or 0), now)
-        return self.trouble.worked()
+        self._waiting.append(datagram)
+        return self.flush(now)
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while lines wait for room: call `flush` soon."""
+        return bool(self._waiting)
+
+    def flush(self, now: Micros) -> str | None:
+        """Send what waits, as far as it is taken; return what is to be said."""
+        news = None
+        while self._waiting:
+            try:
+                self._deliver(self._waiting[0], now)
+            except BlockingIOError as exc:
+                if len(self._waiting) <= _BACKLOG:
+                    return news
+                self._waiting.pop()
+                return self.trouble.failed(os.strerror(exc.errno or 0), now)
+            except OSError as exc:
+                self._waiting.popleft()
+                news = self.trouble.failed(os.strerror(exc.errno or 0), now) or news
+            else:
+                self._waiting.popleft()
+                news = self.trouble.worked() or news
+        return news
 
     def close(self) -> None:
         """Give the descriptor back; a later `send` connects again."""
@@ -102,7 +131,7 @@ class Syslog:
         if self._socket is not None:
             try:
                 self._socket.send(datagram)
-            except BlockingIOError:  # its queue is full: this line is lost, the connection is good
+            except BlockingIOError:  # its queue is full, the connection is good
                 raise
             except OSError:  # syslog was restarted: the name may lead to a new socket by now
                 self.close()
@@ -147,6 +176,18 @@ class Writer:
         if self._echo:
             say(1, text)
         for news in (log_news, syslog_news):
+            if news is not None:
+                self._tell(news, at, now)
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while lines wait for room in syslog: call `flush` soon."""
+        return self.syslog is not None and self.syslog.is_waiting
+
+    def flush(self, at: int, now: Micros) -> None:
+        """Send what waits for syslog, as far as it is taken."""
+        if self.syslog is not None:
+            news = self.syslog.flush(now)
             if news is not None:
                 self._tell(news, at, now)
 

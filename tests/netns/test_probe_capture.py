@@ -557,7 +557,7 @@ def test_a_device_that_goes_down_and_comes_back_is_watched_again(
 
 
 def test_root_still_writes_into_another_users_folder_after_a_rotation(
-    start_probe: Callable[..., Probe], scanner: Scanner, settle: Callable[[Probe], None], tmp_path: Path
+    start_probe: Callable[..., Probe], settle: Callable[[Probe], None], tmp_path: Path
 ) -> None:
     """`portward run` by root on a host where the package gave the log folder to the probe's own user."""
     nobody = 65534

@@ -1,5 +1,6 @@
 """Lines reach the alert log and syslog whole, and nothing outside makes writing them block or raise."""
 
+import contextlib
 import os
 import re
 import socket
@@ -225,17 +226,52 @@ def test_a_restarted_syslog_loses_no_line(writer_for: Callable[..., Writer], tmp
         (tmp_path / "log").unlink()
 
 
-def test_a_full_syslog_queue_never_blocks(
-    writer_for: Callable[..., Writer], tmp_path: Path, syslog: socket.socket
-) -> None:
+@pytest.mark.usefixtures("syslog")
+def test_a_full_syslog_queue_never_blocks(writer_for: Callable[..., Writer], tmp_path: Path) -> None:
     """A daemon that does not read costs lines in syslog and none in the alert log."""
     writer = writer_for(tmp_path)
     for _ in range(2000):
         writer.write("flood", AT, 0)
     assert writer.syslog is not None
     assert writer.syslog.trouble.failures > 0
+    assert writer.is_waiting
     assert texts(tmp_path / "alert.log").count("flood") == 2000
-    syslog.close()
+
+
+def test_a_burst_reaches_syslog_whole_and_in_order(
+    writer_for: Callable[..., Writer], tmp_path: Path, syslog: socket.socket
+) -> None:
+    """Its queue holds ten; the rest waits here until the daemon reads."""
+    writer = writer_for(tmp_path)
+    sent = [f"line {number}" for number in range(300)]
+    for text in sent:
+        writer.write(text, AT, 0)
+    found = []
+    while len(found) < len(sent):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                found.append(syslog.recv(999).decode().split("]: ", 1)[1])
+        writer.flush(AT, 0)
+    assert found == sent
+    assert writer.syslog is not None
+    assert (writer.is_waiting, writer.syslog.trouble.failures) == (False, 0)
+
+
+def test_lines_that_wait_for_a_dying_syslog_are_counted(
+    writer_for: Callable[..., Writer], tmp_path: Path
+) -> None:
+    """Each one is lost; one sentence says so."""
+    writer = writer_for(tmp_path)
+    assert writer.syslog is not None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(tmp_path / "log"))
+        for _ in range(300):
+            writer.write("flood", AT, 0)
+    (tmp_path / "log").unlink()
+    writer.flush(AT, SECOND)
+    assert not writer.is_waiting
+    assert 0 < writer.syslog.trouble.failures < 300
+    assert sum("ERROR" in text for text in texts(tmp_path / "alert.log")) == 1
 
 
 def test_echo_goes_to_standard_output(
