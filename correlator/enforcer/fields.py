@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from correlator.errors import ProtocolError, SourceError
-from correlator.model import Micros, Source, parse_prefix
+from correlator.model import Micros, Source, parse_prefix, printable
 
 MAX_LINE = 1 << 16
 """Bytes of one line with its line feed, in both directions."""
@@ -30,7 +30,7 @@ class RequestError(ProtocolError):
     """A line breaks the protocol: names the field, what it got, what it expected; `id` where it is known."""
 
     def __init__(self, field: str, got: object, expected: str, id: int | None = None) -> None:  # noqa: A002 -- its name on the wire
-        text = got if isinstance(got, str) else repr(got)
+        text = printable(got if isinstance(got, str) else repr(got))
         super().__init__(f"{field}: got {text[:SHOWN]}, expected {expected}")
         self.id = id
 

@@ -1,9 +1,10 @@
 """PortSentry's files, kept off the way between a request and its block.
 
-The history gets every block that was carried out, in the database's order, a twentieth of a second
-later, with one fsync for all that waited; which lines are there is written down only afterwards, and after a crash the ones in doubt are
-looked for before they are written again. The blocked file is rewritten whole, some time after a change:
-five times a second at most, and seldom enough that writing it takes no more than a twentieth of the time.
+The history gets every block that was carried out, in order, a twentieth of a second later, with one
+fsync for all that waited; which lines are there is written down only afterwards, and after a crash the
+ones in doubt are looked for before they are written again. The blocked file is rewritten whole, some time
+after a change: five times a second at most, and seldom enough that writing it takes no more than a
+twentieth of the time.
 
 A file that cannot be written stops no block: it is said once, and tried again.
 """

@@ -50,7 +50,7 @@ def open_database(
     except sqlite3.DatabaseError as exc:
         if not is_damage(exc):
             raise DatabaseError(f"{path}: cannot be used: {exc}") from exc
-        aside = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+        aside = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
         os.rename(path, aside)
         for suffix in ("-wal", "-shm"):
             beside = path.with_name(path.name + suffix)

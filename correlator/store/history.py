@@ -103,7 +103,8 @@ def append(path: Path, lines: str) -> None:
 def append_once(path: Path, lines: str) -> int:
     """Append those of `lines` that do not already stand in the last 64 KiB; return how many were new.
 
-    For the time after a crash, when nobody knows whether they were written.
+    For the time after a crash, when nobody knows whether they were written. Two blocks of one source in
+    one second have the same line; of those one may be left.
     """
     descriptor, is_new = _open_for_append(path)
     try:

@@ -1,0 +1,293 @@
+"""Whole lives of an enforcement: any requests, expiries, other hands, and deaths at any step.
+
+The model says by definition who is denied until when. After every step belief, rows, firewall and the
+blocked file are held against it, and at the end the history has each carried-out block once. (Of two
+blocks of one source in one second, whose lines are the same, a death may leave one line.)
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from correlator.enforcer.backend import Listing
+from correlator.enforcer.enforcement import Enforcement
+from correlator.enforcer.never_block import NeverBlock
+from correlator.enforcer.plans import Until, outlasts
+from correlator.enforcer.protocol import BlockRequest
+from correlator.enforcer.records import Records
+from correlator.errors import KernelError
+from correlator.model import SECOND, Micros, OutcomeKind, Source, parse_prefix
+from correlator.settings import EnforcerSettings, Paths
+from correlator.store.blocked import read_blocked_file
+from correlator.store.blocks import BlockStore
+from correlator.store.history import read_history
+
+START = 1_795_356_540 * SECOND
+MINUTE = 60 * SECOND
+SOURCES = st.sampled_from(
+    (
+        "198.51.100.1 198.51.100.2 198.51.100.130 198.51.100.0/24 198.51.100.0/25 198.51.100.128/25"
+        " 198.51.0.0/16 2001:db8::1 2001:db8::/64 2001:db8::/48 192.0.2.1"
+    ).split()
+).map(parse_prefix)
+ENDS = st.none() | st.integers(1, 4)
+OWN = parse_prefix("192.0.2.1")
+
+
+class Killed(BaseException):
+    """The process is gone, at once and without a word."""
+
+
+class MortalBackend:
+    """A firewall that outlives the enforcement, and lets it die before or after any change."""
+
+    name = "nftables"
+
+    def __init__(self) -> None:
+        self.elements: dict[Source, Until] = {}
+        self.has_table = False
+        self.death: str | None = None
+
+    def check(self) -> None:
+        """Nothing stands in the way."""
+
+    def block(self, add: Sequence[tuple[Source, Until]], remove: Sequence[Source], *, now: Micros) -> None:
+        """Change all or nothing, as the kernel does."""
+        self._die("before")
+        if not self.has_table:
+            raise KernelError("ENOENT")
+        elements = dict(self.list(now=now).elements)
+        for source in remove:
+            if not source.is_single and source not in elements:
+                raise KernelError("ENOENT")
+            elements.pop(source, None)
+        for source, until in add:
+            if not source.is_single and any(
+                source.network.overlaps(other.network) for other in elements if not other.is_single
+            ):
+                raise KernelError("EEXIST")
+            elements[source] = until
+        self.elements = elements
+        self._die("after")
+
+    def release(self, sources: Sequence[Source]) -> None:
+        """Deny these no longer."""
+        self.block((), sources, now=0)
+
+    def list(self, *, now: Micros) -> Listing:
+        """Tell what is denied."""
+        alive = {source: until for source, until in self.elements.items() if until is None or until > now}
+        return Listing("intact" if self.has_table else "missing", alive)
+
+    def restore(self, denied: Iterable[tuple[Source, Until]], *, now: Micros) -> None:
+        """Begin anew."""
+        del now
+        self._die("before")
+        self.has_table = True
+        self.elements = dict(denied)
+        self._die("after")
+
+    def is_untouched(self) -> bool:
+        """Never sure."""
+        return False
+
+    def _die(self, when: str) -> None:
+        if self.death == when:
+            self.death = None
+            raise Killed
+
+
+class Life(RuleBasedStateMachine):
+    """Any sequence of what can happen to an enforcement."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        path = Path(self.folder.name)
+        self.settings = EnforcerSettings(
+            paths=replace(
+                Paths(),
+                state=path,
+                history=path / "history",
+                blocked=path / "blocked",
+                ignore=path / "ignore",
+            )
+        )
+        self.backend = MortalBackend()
+        self.now = START
+        self.count = 0
+        self.denied: dict[Source, tuple[str, Until]] = {}
+        """The model: who is denied, by which request, until when."""
+        self.carried_out: Counter[tuple[str, Micros]] = Counter()
+        self.store: BlockStore | None = None
+        self.start()
+
+    def teardown(self) -> None:
+        """Look at the history of the whole life."""
+        self.restart()
+        found = Counter((str(line.source), line.at) for line in read_history(self.settings.paths.history))
+        assert found.keys() == self.carried_out.keys()
+        assert found <= self.carried_out
+        if self.store is not None:
+            self.store.close()
+        self.folder.cleanup()
+
+    def start(self) -> None:
+        """Start on what the last life left."""
+        if self.store is not None:
+            self.store.close()
+        self.store = BlockStore.open(self.settings.paths.blocks_database)
+        never = NeverBlock(
+            self.settings, own=lambda: frozenset({OWN.packed}), routers=frozenset, name_servers=frozenset
+        )
+        self.records = Records(self.settings.paths, self.store, self.fail)
+        self.enforcement = Enforcement(
+            self.settings,
+            backend=self.backend,
+            store=self.store,
+            never_block=never,
+            records=self.records,
+            announce=lambda _line, _event: None,
+        )
+        self.enforcement.start(self.now)
+
+    def fail(self, text: str) -> None:
+        """Nothing is complained of in this world."""
+        raise AssertionError(text)
+
+    @rule(
+        source=SOURCES,
+        minutes=st.none() | st.integers(1, 4),
+        death=st.sampled_from([None, None, "before", "after"]),
+    )
+    def block(self, source: Source, minutes: int | None, death: str | None) -> None:
+        """Ask for a block; the process may die on the way, and is then started and asked again."""
+        self.count += 1
+        until = None if minutes is None else self.now + minutes * MINUTE
+        request = BlockRequest(1, f"r{self.count}", source, "scan", until, 1, "TCP")
+        expected = self.expect(source, until)
+        self.backend.death = death
+        try:
+            outcome = self.enforcement.block(request, self.now)
+        except Killed:
+            self.start()
+            self.believe(request)
+            assert self.enforcement.block(request, self.now).kind is OutcomeKind.EXISTS
+            return
+        self.backend.death = None
+        assert outcome.kind is expected
+        if outcome.kind is OutcomeKind.DONE:
+            self.believe(request)
+            again = self.enforcement.block(request, self.now)
+            assert (again.kind, again.until) == (OutcomeKind.EXISTS, until)
+
+    @rule(source=SOURCES, death=st.sampled_from([None, "before", "after"]))
+    def release(self, source: Source, death: str | None) -> None:
+        """Release one source; a death on the way does not bring it back."""
+        self.backend.death = death
+        try:
+            assert self.enforcement.release(source, self.now) == (source in self.denied)
+        except Killed:
+            self.start()
+        self.backend.death = None
+        self.denied.pop(source, None)
+
+    @rule()
+    def release_all(self) -> None:
+        """Release everybody."""
+        assert self.enforcement.release(None, self.now) == len(self.denied)
+        self.denied.clear()
+
+    @rule(seconds=st.integers(1, 200))
+    def wait(self, seconds: int) -> None:
+        """Time goes by; the firewall ends its elements by itself."""
+        self.now += seconds * SECOND
+        self.enforcement.expire(self.now)
+        self.forget_what_is_over()
+
+    @rule(seconds=st.integers(0, 200))
+    def restart(self, seconds: int = 0) -> None:
+        """Die and start again some time later."""
+        self.now += seconds * SECOND
+        self.start()
+        self.forget_what_is_over()
+
+    @rule()
+    def flush_by_another_hand(self) -> None:
+        """Somebody flushes all rules; the next comparison mends them."""
+        self.backend.has_table, self.backend.elements = False, {}
+        self.enforcement.sync(self.now)
+
+    @invariant()
+    def belief_is_the_model(self) -> None:
+        """Belief, rows and the blocked file say what the model says."""
+        assert {
+            block.source: (block.request, block.until) for block in self.enforcement.blocks()
+        } == self.denied
+        assert len(self.enforcement) == len(self.denied)
+        self.records.write_history()
+        self.records.write_blocked(self.enforcement.blocked_lines())
+        found = [line.source for line in read_blocked_file(self.settings.paths.blocked)]
+        assert sorted(map(str, found)) == sorted(map(str, self.denied))
+        assert self.store is not None
+        assert self.store.undecided() == ()
+
+    @invariant()
+    def fact_is_belief(self) -> None:
+        """Each address is denied in the firewall exactly as long as the longest block around it."""
+        alive = self.backend.list(now=self.now).elements
+        for text in (
+            "198.51.100.1",
+            "198.51.100.2",
+            "198.51.100.130",
+            "198.51.7.7",
+            "2001:db8::1",
+            "2001:db8:0:1::",
+        ):
+            address = parse_prefix(text)
+            believed = [until for source, (_, until) in self.denied.items() if source.covers(address)]
+            held = [until for source, until in alive.items() if source.covers(address)]
+            assert longest(held) == longest(believed)
+        assert len(alive) == 0 or self.denied
+
+    def expect(self, source: Source, until: Until) -> OutcomeKind:
+        """Return by definition what a request comes to."""
+        if source.covers(OWN):
+            return OutcomeKind.REFUSED
+        around = [end for other, (_, end) in self.denied.items() if other.covers(source)]
+        return OutcomeKind.EXISTS if any(outlasts(end, until) for end in around) else OutcomeKind.DONE
+
+    def believe(self, request: BlockRequest) -> None:
+        """Take a carried-out request into the model."""
+        self.carried_out[(str(request.source), self.now - self.now % SECOND)] += 1
+        for other, (_, end) in list(self.denied.items()):
+            if request.source.covers(other) and outlasts(request.until, end):
+                del self.denied[other]
+        self.denied[request.source] = (request.request, request.until)
+
+    def forget_what_is_over(self) -> None:
+        """Take out of the model what is over by now."""
+        self.denied = {
+            source: (request, until)
+            for source, (request, until) in self.denied.items()
+            if until is None or until > self.now
+        }
+
+
+def longest(ends: list[Until]) -> Until | bool:
+    """Return the latest of some ends; False where there is none."""
+    if not ends:
+        return False
+    return None if None in ends else max(end for end in ends if end is not None)
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(
+    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
