@@ -85,6 +85,6 @@ class Prefilter:
                 if end < 0:
                     break
                 starts[start] = end
-                found = data.find(text, end)
+                found = data.find(text, end + 1)
         for start in sorted(starts):
             yield start, starts[start]

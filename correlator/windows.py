@@ -132,11 +132,14 @@ class WindowTable(Generic[Item]):
         No window can hold it without holding one of the two, so it can never add a value.
         """
         same = [position for position, entry in enumerate(entries) if entry[2] == value]
-        kept = same[:1]
-        for position, following in zip(same[1:], [*same[2:], None], strict=True):
-            if following is None or entries[following][0] - entries[kept[-1]][0] > self.span:
-                kept.append(position)
-        for position in sorted(set(same) - set(kept), reverse=True):
+        before = 0
+        redundant = []
+        for index in range(1, len(same) - 1):
+            if entries[same[index + 1]][0] - entries[same[before]][0] <= self.span:
+                redundant.append(same[index])
+            else:
+                before = index
+        for position in reversed(redundant):
             del entries[position]
 
     def _drop_old(self, key: str, entries: list[_Entry[Item]]) -> None:

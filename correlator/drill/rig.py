@@ -52,6 +52,7 @@ class Rig:
         self.alert_log = folder / "alert.log"
         self.output = folder / "output.txt"
         self._process: subprocess.Popen[str] | None = None
+        self._killed = {0}
         jail = "" if "[jail." in settings else _JAIL
         (folder / "portward.toml").write_text(
             _SETTINGS.format(mode=mode, folder=folder) + settings + "\n" + jail
@@ -128,8 +129,15 @@ class Rig:
         return found
 
     def kill(self, name: str) -> None:
-        """End one of the three with SIGKILL, as a crash would."""
-        os.kill(self.process_ids()[name], signal.SIGKILL)
+        """End one of the three with SIGKILL, as a crash would; waits for one that is just starting again.
+
+        Raises: LabError where there is none.
+        """
+        if not wait_for(lambda: self.process_ids().get(name, 0) not in self._killed, _START_SECONDS):
+            raise LabError(f"no {name} to kill: {self.printed()}")
+        process = self.process_ids()[name]
+        self._killed.add(process)
+        os.kill(process, signal.SIGKILL)
 
     def printed(self) -> str:
         """Return all that it has printed."""

@@ -81,9 +81,7 @@ class FileTailer:
     later; with `from_start` at the start of what is there.
     """
 
-    def __init__(
-        self, path: Path, positions: Sequence[Position] = (), *, from_start: bool = False
-    ) -> None:
+    def __init__(self, path: Path, positions: Sequence[Position] = (), *, from_start: bool = False) -> None:
         self.path = path
         self.rotations = 0
         self.truncations = 0
