@@ -13,6 +13,7 @@ counted. Nothing here knows what a line means.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,16 +57,23 @@ class _OpenFile:
 
     def is_still_itself(self, size: int) -> bool:
         """Whether what we have read of it is still there."""
-        if size < self.offset + len(self.pending):
-            return False
-        if len(self.head) < _HEAD_BYTES:
-            known = len(self.head)
-            head = os.pread(self.descriptor, _HEAD_BYTES, 0)
-            if head[:known] != self.head:
-                return False
-            self.head = head
+        return size >= self.offset + len(self.pending) and self._first(len(self.head)) == self.head
+
+    def is_copy_of(self, other: _OpenFile) -> bool:
+        """Whether it is the other file, or begins as it does: somebody's copy, not a log of its own."""
+        if (self.device, self.inode) == (other.device, other.inode):
             return True
-        return os.pread(self.descriptor, _HEAD_BYTES, 0) == self.head
+        first = self._first(_HEAD_BYTES)
+        return bool(first) and first == other._first(_HEAD_BYTES)  # noqa: SLF001  a file of ours
+
+    def remember_head(self) -> None:
+        """Keep the first bytes of what has been read."""
+        known = min(self.offset + len(self.pending), _HEAD_BYTES)
+        if len(self.head) < known:
+            self.head = self._first(known)
+
+    def _first(self, count: int) -> bytes:
+        return os.pread(self.descriptor, count, 0) if count else b""
 
     def start_anew(self) -> None:
         self.offset, self.head, self.pending, self.is_skipping = 0, b"", b"", False
@@ -94,8 +102,8 @@ class FileTailer:
         self._caught_up = False
         if positions:
             self._resume(positions)
-        elif not from_start:
-            self._open_at_end()
+        else:
+            self._open_first(at_end=not from_start)
 
     @property
     def positions(self) -> tuple[Position, ...]:
@@ -135,6 +143,7 @@ class FileTailer:
             if not data:
                 return
             file.pending += data
+            file.remember_head()
             end = file.pending.rfind(b"\n") + 1
             if not end:
                 self._bound(file)
@@ -178,9 +187,32 @@ class FileTailer:
         if opened is None:
             return
         if newest is not None:
-            self.rotations += 1
             newest.retired_at = newest.retired_at or now
+            self.rotations += 1
+            self._files += self._missed_between(newest, now)
         self._files.append(opened)
+
+    def _missed_between(self, newest: _OpenFile, now: Micros) -> list[_OpenFile]:
+        """Return files that came and were rotated away again while we did not look (we were stopped)."""
+        since = os.fstat(newest.descriptor).st_mtime_ns
+        missed = []
+        for changed, opened in self._siblings():
+            if changed < since or any(opened.is_copy_of(file) for file in (*self._files, *missed)):
+                opened.close()
+                continue
+            opened.retired_at = now
+            self.rotations += 1
+            missed.append(opened)
+        return missed
+
+    def _siblings(self) -> list[tuple[int, _OpenFile]]:
+        """Return the files that the path was rotated to, opened at their start, with their times, oldest first."""
+        found = []
+        for path in self.path.parent.glob(self.path.name + "[.-]*"):
+            opened = None if path.suffix in _COMPRESSED else self._open(path, 0, b"")
+            if opened is not None:
+                found.append((os.fstat(opened.descriptor).st_mtime_ns, opened))
+        return sorted(found, key=lambda item: item[0])
 
     def _is_done(self, file: _OpenFile, now: Micros) -> bool:
         return file.retired_at is not None and now - file.retired_at > _RETIRE_AFTER and not file.pending
@@ -191,42 +223,41 @@ class FileTailer:
         except OSError as exc:
             self.trouble = exc.strerror or str(exc)
             return None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            self.trouble = "not a regular file"
+            return None
         self.trouble = ""
         return _OpenFile(descriptor, offset, head)
 
-    def _open_at_end(self) -> None:
+    def _open_first(self, *, at_end: bool) -> None:
         opened = self._open(self.path, 0, b"")
         if opened is None:
             return
-        size = os.fstat(opened.descriptor).st_size
-        tail = os.pread(opened.descriptor, _READ_BYTES, max(0, size - _READ_BYTES))
-        opened.offset = size - (len(tail) - tail.rfind(b"\n") - 1) if b"\n" in tail else 0
-        opened.head = os.pread(opened.descriptor, _HEAD_BYTES, 0)
+        if at_end:
+            size = os.fstat(opened.descriptor).st_size
+            tail = os.pread(opened.descriptor, _READ_BYTES, max(0, size - _READ_BYTES))
+            opened.offset = size - (len(tail) - tail.rfind(b"\n") - 1) if b"\n" in tail else 0
+            opened.remember_head()
+            self._caught_up = True
         self._files.append(opened)
-        self._caught_up = True
 
     def _resume(self, positions: Sequence[Position]) -> None:
         """Open the files that `positions` speak of, wherever they were moved, and what came after them."""
-        candidates = []
-        for path in [self.path, *self.path.parent.glob(self.path.name + "[.-]*")]:
-            if path.suffix in _COMPRESSED:
-                continue
-            opened = self._open(path, 0, b"")
-            if opened is not None:
-                changed = os.fstat(opened.descriptor).st_mtime_ns
-                candidates.append((path == self.path, changed, path, opened))
-        candidates.sort(key=lambda item: item[:2])  # the path itself is the newest, whatever its time
-        for is_current, _changed, _path, opened in candidates:
+        current = self._open(self.path, 0, b"")
+        candidates = [opened for _changed, opened in self._siblings()]
+        for opened in [*candidates, *([current] if current is not None else [])]:
             known = next((position for position in positions if _is_file_of(opened, position)), None)
+            is_older = not self._files and opened is not current
             if known is not None:
                 opened.offset, opened.head = known.offset, known.head
-            elif not self._files and not is_current:
-                opened.close()  # older than what we had read
+            elif is_older or any(opened.is_copy_of(file) for file in self._files):
+                opened.close()
                 continue
-            if not is_current:
+            if opened is not current:
                 opened.retired_at = 0
+            self.lost_position = self.lost_position or (known is None and not self._files)
             self._files.append(opened)
-            self.lost_position = self.lost_position or (known is None and len(self._files) == 1)
 
 
 def _is_file_of(opened: _OpenFile, position: Position) -> bool:
