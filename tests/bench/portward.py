@@ -1,0 +1,37 @@
+"""Our own side of the benches: the real three processes in a lab's victim."""
+
+from pathlib import Path
+
+from correlator.drill.lab import Lab, LabError
+from correlator.drill.rig import PROCESSES, Rig
+
+# The shipped jail, but for one number: the breaker stops blocking past 60 spoofable sources a minute, and
+# the bench shows it more than that. PortSentry has no such limit.
+_SETTINGS = """\
+[jail.portscan]
+filters = ["portsentry"]
+spoofable_a_minute = 1000000
+"""
+
+
+class Portward:
+    """`portward run` in mode block, with its files in a folder of the bench."""
+
+    name = "Portward"
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.lab = lab
+        self._rig = Rig(lab, folder, settings=_SETTINGS)
+        self._rig.start()
+
+    def demand_running(self) -> None:
+        """Raise LabError where one of the three processes is missing."""
+        if missing := set(PROCESSES) - set(self._rig.process_ids()):
+            raise LabError(f"Portward: {', '.join(sorted(missing))} ended: {self._rig.printed()[-2000:]}")
+
+    def release(self, source: str) -> None:
+        """Leave the source in its set: what a set holds does not slow it down."""
+
+    def stop(self) -> None:
+        """End it as Ctrl-C would."""
+        self._rig.stop()
