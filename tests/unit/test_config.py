@@ -1,0 +1,189 @@
+"""What users write: defaults, every kind of fault with its place, and that one fault stops nothing else."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from correlator.config.filters import load_filter
+from correlator.config.reader import parse_duration, parse_ports
+from correlator.config.site import load_site
+from correlator.jails import Count
+from correlator.model import SECOND
+from correlator.settings import CorrelatorSettings, EnforcerSettings, Paths, ProbeSettings
+
+ROOT = Path(__file__).parents[2]
+
+
+def _site(folder, text, **files):
+    (folder / "portward.toml").write_text(text)
+    for name, content in files.items():
+        path = folder / name.replace("__", "/").replace("_toml", ".toml")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+    return load_site(folder)
+
+
+def test_the_shipped_settings_are_the_defaults(tmp_path):
+    """What the commented file shows as defaults is what the code does without it."""
+    shipped = load_site()
+    text = (ROOT / "correlator/config/portward.toml").read_text()
+    uncommented = re.sub(r"(?m)^#(?=\w+ +=)", "", text)
+    written = _site(tmp_path, uncommented)
+    assert written.faults == ()
+    assert shipped.probe == ProbeSettings()
+    assert shipped.paths == Paths()
+    assert shipped.correlator == CorrelatorSettings()
+    assert shipped.enforcer == EnforcerSettings()
+    assert written.probe == shipped.probe
+    assert written.correlator == shipped.correlator
+    assert written.paths == shipped.paths
+    assert written.enforcer == shipped.enforcer
+    assert uncommented != text
+    assert list(shipped.jails) == ["portscan"]
+    assert not shipped.jails["portscan"].is_blocking
+
+
+def test_one_line_turns_blocking_on(tmp_path):
+    """`mode = "block"` is all it takes, and the command line overrules it."""
+    site = _site(tmp_path, 'mode = "block"\n[jail.portscan]\nfilters = ["portsentry"]\n')
+    assert site.jails["portscan"].is_blocking
+    assert site.enforcer.is_enforcing
+    assert not load_site(tmp_path, mode="observe").jails["portscan"].is_blocking
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('mode = "blok"\n', "portward.toml:1: mode: got 'blok', expected one of 'observe', 'block'"),
+        (
+            "[probe]\nlines_a_secnd = 3\n",
+            "portward.toml:2: probe.lines_a_secnd: got 3, expected no such key (did you mean 'lines_a_second'?)",
+        ),
+        ("[probe]\nlines_a_second = 0\n", "probe.lines_a_second: got 0, expected a whole number from 1 to 1000000"),
+        ("[probe]\nlines_a_second = true\n", "got True, expected a whole number"),
+        ('[probe]\ntcp_ports = "1-99999"\n', "probe.tcp_ports: got '1-99999', expected ports from 0 to 65535"),
+        ('[paths]\nstate = "here"\n', "paths.state: got 'here', expected an absolute path"),
+        ('[enforcer]\nnever_block = ["nobody"]\n', "enforcer.never_block: got 'nobody', expected addresses"),
+        ("[jail.x]\n", "jail.x.filters: got no value, expected the filters it listens to"),
+        ('[jail.x]\nfilters = ["nope"]\n', "jail.x.filters: got 'nope', which is not there or has faults"),
+        ('[jail.x]\nfilters = ["portsentry"]\nspan = "soon"\n', "portward.toml:3: jail.x.span: got 'soon'"),
+        ('[jail.x]\nfilters = ["portsentry"]\ncount = "ports"\n', 'expected "strikes", "weight", or "distinct'),
+        ('[jail.x]\nfilters = ["portsentry"]\nactions = ["magic"]\n', "jail.x.actions: got 'magic', expected one of"),
+        ("mode = \n", "portward.toml: file: got no TOML"),
+        ("jail = 3\n", "jail: got 3, expected a table [jail]"),
+    ],
+)
+def test_each_fault_names_file_key_got_and_expected(tmp_path, text, expected):
+    """A person can act on it without reading our code."""
+    assert expected in "\n".join(map(str, _site(tmp_path, text).faults))
+
+
+def test_all_faults_are_listed_at_once(tmp_path):
+    """Nobody has to mend one to see the next."""
+    site = _site(tmp_path, 'mode = 3\n[probe]\nsyslog = "yes"\n[nothing]\n')
+    assert len(site.faults) == 3
+    assert site.fatal == site.faults
+
+
+def test_a_missing_settings_file_is_fatal(tmp_path):
+    """Pointing at a folder without one is a mistake, not the defaults."""
+    site = load_site(tmp_path / "nowhere")
+    assert "got No such file or directory, expected a file we may read" in str(site.fatal[0])
+
+
+def test_a_bad_filter_takes_out_only_itself(tmp_path):
+    """The others go on, and the fault is said."""
+    site = _site(
+        tmp_path,
+        '[jail.a]\nfilters = ["portsentry", "mine"]\n',
+        filters__mine_toml="[[pattern]]\nname = 'x'\nregex = '('\n",
+    )
+    assert list(site.filters) == ["portsentry"]
+    assert site.jails["a"].filters == ("portsentry",)
+    assert site.fatal != ()  # the jail in portward.toml names it
+    assert "mine.toml: regex: got missing )" in str(site.faults[0])
+
+
+def test_a_filter_whose_tests_fail_does_not_load(tmp_path):
+    """It says which line, what it got and what was expected."""
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        "[[pattern]]\nname = 'x'\nregex = '''^from (?P<source>\\S+)$'''\n"
+        "[[test]]\nline = 'Nov 22 14:29:22 vm a: from 192.0.2.1'\nexpect = { source = '192.0.2.2' }\n"
+    )
+    definition, faults = load_filter(path, alert_log=Path("/x"))
+    assert definition is None
+    assert "from 192.0.2.1" in str(faults[0])
+    assert "got source='192.0.2.1', expected {'source': '192.0.2.2'}" in str(faults[0])
+
+
+def test_a_pattern_without_source_is_refused(tmp_path):
+    """A filter that cannot say who it was is of no use."""
+    path = tmp_path / "mine.toml"
+    path.write_text("[[pattern]]\nname = 'x'\nregex = 'abc'\n")
+    assert "has no group (?P<source>...)" in str(load_filter(path, alert_log=Path("/x"))[1][0])
+
+
+def test_a_sites_filter_wins_over_the_vendors(tmp_path):
+    """A file of the same name replaces the shipped one whole."""
+    site = _site(
+        tmp_path,
+        '[jail.a]\nfilters = ["portsentry"]\n',
+        filters__portsentry_toml="[[pattern]]\nname = 'own'\nregex = '''^(?P<source>\\S+)$'''\n",
+    )
+    assert [pattern.name for pattern in site.filters["portsentry"].patterns] == ["own"]
+
+
+def test_jails_of_their_own_files(tmp_path):
+    """jails.d holds one or several jails a file."""
+    (tmp_path / "jails.d").mkdir()
+    (tmp_path / "jails.d/scan.toml").write_text(
+        '[jail.scan]\nfilters = ["portsentry"]\ncount = "distinct port"\nblock_for = "forever"\n'
+    )
+    jail = _site(tmp_path, "").jails["scan"]
+    assert (jail.count, jail.field, jail.block_for) == (Count.DISTINCT, "port", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("90s", 90), ("10m", 600), ("1h", 3600), ("2d", 172800), ("1w", 604800), (30, 30), ("5", 5)],
+)
+def test_durations(text, expected):
+    """Lengths of time as people write them."""
+    assert parse_duration(text) == expected * SECOND
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1s", "1.5h", True, None, [], -5, "1y"])
+def test_what_is_no_duration(text):
+    """Anything else is none."""
+    assert parse_duration(text) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("1-1024", ((1, 1024),)),
+        ("1,7, 512-515", ((1, 1), (7, 7), (512, 515))),
+        ([1, "5-9"], ((1, 1), (5, 9))),
+        ("", ()),
+        ("9-1", None),
+        ("65536", None),
+        ("-1", None),
+        ("x", None),
+        ([True], None),
+    ],
+)
+def test_ports(value, expected):
+    """Ranges, lists, and what is neither."""
+    assert parse_ports(value) == expected
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "filters").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_filter_passes_its_own_tests(path):
+    """What we ship loads, and proves both what it understands and what it must not."""
+    definition, faults = load_filter(path, alert_log=Path("/var/log/portward/alert.log"))
+    assert faults == []
+    assert any(test.expect is None for test in definition.tests)
+    assert any(test.expect is not None for test in definition.tests)
+    assert definition.description != ""

@@ -1,0 +1,129 @@
+"""The correlator's memory: a step is recorded whole, and a restart gets back what it needs."""
+
+import pytest
+
+from correlator.jails import Jail, JailDefinition
+from correlator.model import (
+    SECOND, Block, Event, Evidence, Ignore, Outcome, OutcomeKind, parse_prefix, parse_source,
+)  # fmt: skip
+from correlator.store.state import State, StateReader
+
+NOW = 1_795_357_762 * SECOND
+
+
+@pytest.fixture
+def state(tmp_path):
+    """An empty database."""
+    made = State(tmp_path / "correlator.sqlite")
+    yield made
+    made.close()
+
+
+def _block(source="192.0.2.9", at=NOW, *, is_observed=False, until=NOW + 60 * SECOND):
+    return Block(
+        request=f"portscan:{source}:{at}",
+        source=parse_prefix(source),
+        jail="portscan",
+        at=at,
+        until=until,
+        strikes=2,
+        span=60 * SECOND,
+        ports=(1, 7),
+        port=7,
+        protocol="TCP",
+        is_spoofable=True,
+        is_observed=is_observed,
+        actions=("nftables",),
+        evidence=(Evidence(at, "/alert.log", 12, "a line \udcff"),),
+    )
+
+
+def _strike(source="192.0.2.9", at=NOW):
+    jail = Jail(JailDefinition(name="portscan", where="", filters=("portsentry",), threshold=9), max_sources=9)
+    event = Event(at, "portsentry", "scan", parse_source(source), Evidence(at, "/alert.log", 3, "line"), port=7)
+    return jail.judge(event, ignored_by=lambda _: None, is_denied=lambda _: False).reach.items[-1]
+
+
+def test_a_block_comes_back_as_it_was(state):
+    """Everything that is needed to send it again."""
+    block = _block()
+    state.record(positions={}, decisions=[block])
+    assert [(found.request, found.source, kind) for found, kind in state.blocks(NOW)] == [
+        (block.request, block.source, "requested")
+    ]
+    assert next(state.blocks(NOW))[0].ports == block.ports
+
+
+def test_recording_a_decision_twice_keeps_the_first(state):
+    """Lines that are read again after a crash give the same request."""
+    state.record(positions={}, decisions=[_block()])
+    state.note(Outcome(OutcomeKind.DONE, parse_source("192.0.2.9"), _block().request))
+    state.record(positions={}, decisions=[_block()])
+    assert [kind for _, kind in state.blocks(NOW)] == ["done"]
+
+
+def test_what_is_over_or_failed_does_not_come_back(state):
+    """Only what may still be in force is sent or believed again."""
+    state.record(positions={}, decisions=[_block("192.0.2.1"), _block("192.0.2.2"), _block("192.0.2.3", until=None)])
+    state.note(Outcome(OutcomeKind.FAILED, parse_source("192.0.2.1"), _block("192.0.2.1").request))
+    assert [str(block.source) for block, _ in state.blocks(NOW + 60 * SECOND)] == ["192.0.2.3"]
+
+
+def test_an_end_without_request_ends_what_is_in_force(state):
+    """A release by hand names the source alone."""
+    state.record(positions={}, decisions=[_block()])
+    state.note(Outcome(OutcomeKind.DONE, parse_source("192.0.2.9"), _block().request))
+    state.note(Outcome(OutcomeKind.RELEASED, parse_source("192.0.2.9"), ""))
+    assert list(state.blocks(NOW)) == []
+
+
+def test_strikes_wait_until_their_window_decides(state):
+    """Strikes come back in order; those a decision used up do not."""
+    first, second, third = _strike(at=NOW), _strike(at=NOW + 1), _strike(at=NOW + 2)
+    state.record(positions={}, strikes=[second, first])
+    assert list(state.strikes()) == [first, second]
+    state.record(positions={}, settled=[second])
+    state.record(positions={}, strikes=[third])
+    assert list(state.strikes()) == [third]
+
+
+def test_positions_are_kept_whole(state):
+    """Every file that is still read."""
+    files = [{"device": 1, "inode": 2, "offset": 3, "head": "ff"}, {"device": 1, "inode": 9, "offset": 0, "head": ""}]
+    state.record(positions={"/alert.log": files})
+    assert state.positions("/alert.log") == files
+    assert state.positions("/other.log") == []
+
+
+def test_old_strikes_and_those_of_gone_jails_are_pruned(state):
+    """The table does not outgrow its windows."""
+    state.record(positions={}, strikes=[_strike(at=NOW), _strike(at=NOW + 10)])
+    state.prune({"portscan": NOW})
+    assert [strike.at for strike in state.strikes()] == [NOW + 10]
+    state.prune({"another": NOW})
+    assert list(state.strikes()) == []
+
+
+def test_the_reader_finds_prefixes_around_an_address(state, tmp_path):
+    """`why ADDR` must not miss that its whole network is denied."""
+    ignore = Ignore(parse_source("198.51.100.1"), "portscan", NOW, "breaker", ())
+    state.record(positions={}, decisions=[_block("2001:db8::/64"), _block("192.0.2.9"), ignore])
+    reader = StateReader(tmp_path / "correlator.sqlite")
+    found = reader.decisions(source=parse_source("2001:db8::5"))
+    assert [(item.kind, item.source, item.body["ports"]) for item in found] == [("block", "2001:db8::/64", [1, 7])]
+    assert len(reader.decisions()) == 3
+    reader.close()
+
+
+def test_a_step_is_all_or_nothing(state):
+    """A step that fails half-way leaves the position where it was, so its lines are read again."""
+    state.record(positions={"/alert.log": [{"offset": 1}]})
+
+    def broken():
+        yield _strike()
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        state.record(positions={"/alert.log": [{"offset": 2}]}, strikes=broken())
+    assert state.positions("/alert.log") == [{"offset": 1}]
+    assert list(state.strikes()) == []
