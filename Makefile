@@ -1,5 +1,6 @@
 # The commands of this project. On Debian 12 each target installs what it lacks, so that a fresh machine
 # needs no preparation; a second run finds everything there and works without the network.
+# Options go through ARGS: make test ARGS='-k lab', make bench ARGS='--runs 20 --json'.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -14,13 +15,15 @@ LINT_TOOLS := ruff==0.17.6 mypy==2.4.1 import-linter==2.16
 PEERS := .cache/peers
 PORTSENTRY := $(PEERS)/portsentry/usr/sbin/portsentry
 
-# Root installs packages, opens raw sockets and makes namespaces. Under sudo nothing is cached in the tree.
+# Root installs packages, opens raw sockets and makes namespaces. Under sudo nothing is cached in the tree,
+# where it would belong to root.
 ifeq ($(shell id -u),0)
 SUDO :=
 PYTEST := $(VENV)/bin/python -m pytest
 else
 SUDO := sudo
-PYTEST := sudo env PYTHONDONTWRITEBYTECODE=1 CI=$(CI) $(VENV)/bin/python -m pytest -p no:cacheprovider
+PYTEST := sudo env PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_STORAGE_DIRECTORY=/run/portward-hypothesis \
+	$(VENV)/bin/python -m pytest -o cache_dir=/run/portward-pytest
 endif
 
 RUN_PACKAGES := python3-venv python3-pip python3-setuptools python3-wheel \
@@ -65,7 +68,7 @@ format: $(LINT)/.installed ## rewrite the code in the project's format
 	$(LINT)/bin/ruff check --fix .
 
 bench: build test-packages peer ## measure the reaction beside real PortSentry, in throw-away namespaces
-	$(SUDO) $(VENV)/bin/python -m tests.bench $(ARGS)
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.bench $(ARGS)
 
 deb: ## build the Debian package
 	@if [ -e debian/rules ]; then dpkg-buildpackage --unsigned-source --unsigned-changes --build=binary; \
