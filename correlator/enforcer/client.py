@@ -10,6 +10,7 @@ import errno
 import os
 import select
 import socket
+import struct
 import time
 from pathlib import Path
 
@@ -33,6 +34,7 @@ MOST_WAITING = 4 << 20
 """Bytes of requests that may wait for an enforcer that does not read."""
 
 _RECEIVE_BYTES = 1 << 16
+_TIMEVAL = struct.Struct("@ll")
 
 
 class EnforcerClient:
@@ -49,7 +51,9 @@ class EnforcerClient:
         self._unread: list[Answer | Event] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            self._socket.settimeout(timeout)
+            # Of a socket that does not block, connect() fails at once where too many others wait just now.
+            limit = _TIMEVAL.pack(int(timeout), int(timeout % 1 * 1e6))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             self._socket.connect(os.fspath(path))
             self._socket.setblocking(False)
         except OSError as exc:

@@ -16,7 +16,7 @@ HIGH_WATER = 256 * 1024
 """Bytes of answers that may wait before nothing more is read or listed."""
 MOST_WAITING = 4 << 20
 """Bytes that may wait in all, events for watchers included; more than that and the client is dropped."""
-SLOW_SECONDS = 10.0
+SLOW_SECONDS = 5.0
 """How long a client may take nothing while something waits for it."""
 
 _RECEIVE_BYTES = 1 << 16

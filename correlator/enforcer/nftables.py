@@ -34,6 +34,7 @@ _LARGEST_BATCH = 500
 """Elements that go over netlink in one transaction; more than that nft carries."""
 _NETLINK_NETFILTER = 12
 _BUFFER_BYTES = 1 << 20
+_ANSWER_BYTES = 1 << 15
 _SHOWN = 600
 _NO_SUCH = os.strerror(errno.ENOENT)
 
@@ -125,7 +126,7 @@ class NftablesBackend:
             # The kernel works through a batch before send() returns: its answers are all there by now.
             is_acknowledged = False
             while not is_acknowledged:
-                for message in read_messages(netlink.socket.recv(_BUFFER_BYTES, socket.MSG_DONTWAIT)):
+                for message in read_messages(netlink.socket.recv(_ANSWER_BYTES, socket.MSG_DONTWAIT)):
                     if nft.is_error(message):
                         raise_for_error(message, what)
                         is_acknowledged |= message.sequence == last

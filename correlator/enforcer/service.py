@@ -49,7 +49,7 @@ from correlator.store.blocks import BlockStore
 
 MOST_CLIENTS = 32
 
-_BACKLOG = 16
+_BACKLOG = 128
 _PAGE_BYTES = MAX_LINE - 1024
 _CLOCK_STEP: Micros = SECOND
 _LONGEST_SLEEP = 60.0
@@ -155,8 +155,7 @@ class Service:
                         self._wake_read.recv(64)
             self._tend()
         notify("STOPPING=1")
-        self._records.write_history()
-        self._records.write_blocked(self._enforcement.blocked_lines())
+        self._records.close(self._enforcement.blocked_lines())
 
     def _take_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGHUP:

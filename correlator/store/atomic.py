@@ -14,8 +14,11 @@ from pathlib import Path
 from correlator.errors import PermissionDeniedError
 
 
-def replace(path: Path, data: bytes, mode: int = 0o640) -> None:
+def replace(path: Path, data: bytes, mode: int = 0o640, *, is_durable: bool = True) -> None:
     """Make `path` hold exactly `data`, on the disk when this returns.
+
+    Without `is_durable` readers and our own death still find a whole file, but a power failure may leave
+    any: for what is written anew at every start, and must not wait for a slow disk.
 
     Raises: PermissionDeniedError where `path` is a symbolic link or anything else but a plain file;
     OSError where the folder cannot be written.
@@ -30,7 +33,8 @@ def replace(path: Path, data: bytes, mode: int = 0o640) -> None:
         try:
             write_whole(descriptor, data)
             os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
+            if is_durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.rename(temporary, path)
@@ -38,7 +42,8 @@ def replace(path: Path, data: bytes, mode: int = 0o640) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    sync_folder(path.parent)
+    if is_durable:
+        sync_folder(path.parent)
 
 
 def refuse_other_than_file(path: Path) -> None:

@@ -1,7 +1,8 @@
 """The blocked file: one line in PortSentry's form for each block in force, nothing else.
 
 Unlike PortSentry's it is not the memory of who is blocked, only a view of it for people and scripts:
-it is written whole, and whatever a hand changed in it is gone with the next write.
+it is written whole, at every start and after changes, and whatever a hand changed in it is gone then. So
+it need not survive a power failure, and blocking need not wait for the disk.
 
 Source: PortSentry 1.2 as run; portsentry.blocked.
 """
@@ -17,7 +18,7 @@ from correlator.store.history import HistoryLine, read_history
 
 def write_blocked_file(path: Path, lines: Iterable[str]) -> None:
     """Make the file hold exactly these lines, each with its line feed."""
-    replace(path, "".join(lines).encode())
+    replace(path, "".join(lines).encode(), is_durable=False)
 
 
 def read_blocked_file(path: Path) -> tuple[HistoryLine, ...]:

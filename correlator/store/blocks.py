@@ -25,6 +25,8 @@ ENDED_KEPT = 100_000
 
 _VERSION = 1
 _PRUNE_EVERY = 1_000
+_JOURNAL_PAGES = 8_000
+"""Pages of journal (32 MiB) after which SQLite no longer waits for a quiet moment of ours."""
 _SCHEMA = """
 CREATE TABLE blocks (
     number        INTEGER PRIMARY KEY,
@@ -49,7 +51,6 @@ CREATE INDEX undecided ON blocks (number) WHERE state = 'requested';
 CREATE INDEX unwritten ON blocks (number)
     WHERE is_in_history = 0 AND state IN ('done', 'expired', 'released');
 CREATE INDEX by_source ON blocks (source);
-CREATE INDEX by_time ON blocks (created);
 CREATE INDEX ended ON blocks (number) WHERE state NOT IN ('requested', 'done')
 """
 _COLUMNS = (
@@ -118,7 +119,9 @@ class BlockStore:
     @classmethod
     def open(cls, path: Path) -> BlockStore:
         """Return the store in the file `path`, made where it is not there."""
-        return cls(open_database(path, schema=_SCHEMA, version=_VERSION))
+        connection = open_database(path, schema=_SCHEMA, version=_VERSION)
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_JOURNAL_PAGES}")
+        return cls(connection)
 
     def close(self) -> None:
         """Give the file back."""
@@ -137,10 +140,15 @@ class BlockStore:
 
     def mark_done(self, number: int, *, now: Micros, replaced: Iterable[tuple[int, str]] = ()) -> None:
         """Put row `number` in force; `replaced` are the rows it takes the place of, and why they end."""
+        ended = tuple(replaced)
+        put_in_force = "UPDATE blocks SET state = 'done' WHERE number = ?"
+        if not ended:
+            self._connection.execute(put_in_force, (number,))
+            return
         with transaction(self._connection):
-            for other, detail in replaced:
+            for other, detail in ended:
                 self._end(other, BlockState.RELEASED, now, detail)
-            self._connection.execute("UPDATE blocks SET state = 'done' WHERE number = ?", (number,))
+            self._connection.execute(put_in_force, (number,))
 
     def mark_failed(self, number: int, detail: str, *, now: Micros) -> None:
         """Write down that row `number` could not be carried out; it may be requested again."""
@@ -195,6 +203,10 @@ class BlockStore:
                 "UPDATE blocks SET is_in_history = 1 WHERE number = ?", ((number,) for number in numbers)
             )
 
+    def checkpoint(self) -> None:
+        """Carry the journal over into the file, for a quiet moment: that waits for the disk."""
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def get(self, number: int) -> BlockRow | None:
         """Return one row, or None where it was pruned."""
         return next(iter(self._rows("WHERE number = ?", number)), None)
@@ -227,7 +239,7 @@ class BlockStore:
 
     def since(self, at: Micros, limit: int = ENDED_KEPT) -> tuple[BlockRow, ...]:
         """Return the rows created at or after `at`, newest first, at most `limit`."""
-        return tuple(self._rows("WHERE created >= ? ORDER BY created DESC, number DESC LIMIT ?", at, limit))
+        return tuple(self._rows("WHERE created >= ? ORDER BY number DESC LIMIT ?", at, limit))
 
     def count(self) -> dict[BlockState, int]:
         """Return how many rows stand in each state; states without a row are left out."""

@@ -23,7 +23,7 @@ from correlator.model import SECOND, Micros, Source, parse_prefix
 from correlator.store.atomic import refuse_other_than_file, sync_folder, write_whole
 
 TAIL_BYTES = 1 << 16
-"""How far back `append_once` looks for its line; callers append less than this between two flushes."""
+"""How far back `append_once` looks for its line; callers append less than this between two `sync`."""
 ANY_PROTOCOL = "ANY"
 
 _MODE = 0o640
@@ -85,7 +85,7 @@ def parse_history_line(line: str) -> HistoryLine | None:
 
 
 def append(path: Path, lines: str) -> None:
-    """Append whole lines and return when they are on the disk.
+    """Append whole lines; `sync` makes them durable.
 
     A last line without line feed (a crash, an editor) is completed first, so that ours stands alone.
 
@@ -100,8 +100,20 @@ def append(path: Path, lines: str) -> None:
         sync_folder(path.parent)
 
 
+def sync(path: Path) -> None:
+    """Return when every line of the file is on the disk.
+
+    Raises: OSError where that fails, or the file has gone.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def append_once(path: Path, lines: str) -> int:
-    """Append those of `lines` that do not already stand in the last 64 KiB; return how many were new.
+    """Append durably those of `lines` that do not yet stand in the last 64 KiB; return how many were new.
 
     For the time after a crash, when nobody knows whether they were written. Two blocks of one source in
     one second have the same line; of those one may be left.
@@ -114,6 +126,7 @@ def append_once(path: Path, lines: str) -> int:
         ]
         if missing:
             _append(descriptor, "".join(missing))
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
     if is_new:
@@ -147,7 +160,6 @@ def _append(descriptor: int, lines: str) -> None:
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
         data = b"\n" + data
     write_whole(descriptor, data)
-    os.fsync(descriptor)
 
 
 def _tail(descriptor: int) -> bytes:

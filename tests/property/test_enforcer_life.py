@@ -30,12 +30,12 @@ from correlator.store.history import read_history
 
 START = 1_795_356_540 * SECOND
 MINUTE = 60 * SECOND
-SOURCES = st.sampled_from(
-    (
-        "198.51.100.1 198.51.100.2 198.51.100.130 198.51.100.0/24 198.51.100.0/25 198.51.100.128/25"
-        " 198.51.0.0/16 2001:db8::1 2001:db8::/64 2001:db8::/48 192.0.2.1"
-    ).split()
-).map(parse_prefix)
+TEXTS = (
+    *("198.51.100.1", "198.51.100.2", "198.51.100.130"),
+    *("198.51.100.0/24", "198.51.100.0/25", "198.51.100.128/25", "198.51.0.0/16"),
+    *("2001:db8::1", "2001:db8::/64", "2001:db8::/48", "192.0.2.1"),
+)
+SOURCES = st.sampled_from([parse_prefix(text) for text in TEXTS])
 ENDS = st.none() | st.integers(1, 4)
 OWN = parse_prefix("192.0.2.1")
 
