@@ -188,6 +188,7 @@ class Namespace:
             for child in self._children:
                 child.poll()
         for child in self._children:
+            child.kill()  # it may have gone into a namespace of its own
             child.wait()
             for stream in (child.stdin, child.stdout, child.stderr):
                 if stream is not None:

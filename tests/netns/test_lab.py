@@ -170,6 +170,18 @@ def test_close_ends_what_lives_inside(wait_until: Callable[..., None]) -> None:
     wait_until(lambda: not any(_is_running(process) for process in orphans))
 
 
+def test_close_ends_a_child_that_went_elsewhere() -> None:
+    """A child of ours in a namespace of its own is no inhabitant, and ends all the same."""
+    with Lab() as lab:
+        child = lab.victim.popen(
+            "unshare", "--net", "sh", "-c", "echo there; exec sleep 600", stdout=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == "there\n"
+        assert lab.victim.inhabitants() == ()
+    assert child.returncode == -signal.SIGKILL
+
+
 def test_nothing_is_left_after_close(wait_until: Callable[..., None]) -> None:
     """The kernel takes both namespaces back, and the host's own was never touched."""
     host = socket.if_nameindex()
