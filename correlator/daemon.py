@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
+import select
 import selectors
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -32,14 +33,16 @@ from correlator.enforcer.protocol import (
 )
 from correlator.engine import Step, format_decision
 from correlator.errors import ProtocolError, UnreachableError
-from correlator.kernel.process import die_with_parent, hold_lock, keep_capabilities, notify
+from correlator.kernel.process import die_with_parent, hold_lock, keep_capabilities, notify, run_ahead
 from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Release, printable
-from correlator.store import atomic
+from correlator.status_file import StatusFile
 from correlator.store.state import State
 from correlator.tailers.file import FileTailer, Position
 from correlator.tailers.wake import Wake
 
 _POLL_SECONDS = 0.5
+_ANSWER_SECONDS = 0.002
+_SWITCH_SECONDS = 0.0005  # watchdog's threads may hold the interpreter no longer than this
 _STATUS_EVERY: Micros = 2 * SECOND
 _PRUNE_EVERY: Micros = 60 * SECOND
 _RECONNECT_EVERY: Micros = SECOND // 5
@@ -52,6 +55,8 @@ def run_correlator(site: Site) -> int:
     Raises: PortwardError where the state cannot be opened or another correlator runs.
     """
     die_with_parent()
+    run_ahead()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     paths = site.paths
     paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
     with hold_lock(paths.run / "correlator.lock", "correlator"):
@@ -81,8 +86,12 @@ class Correlator:
         self._selector = selectors.DefaultSelector()
         self._wake = Wake()
         self._selector.register(self._wake, selectors.EVENT_READ, self._wake.clear)
+        self._nudge = _bind_nudge(site.paths.nudge_socket)
+        self._selector.register(self._nudge, selectors.EVENT_READ, self._drain_nudges)
         self._tailers = {origin: self._tailer(origin) for origin in self._origins()}
         self._stopping = False
+        self._is_nudged = False
+        """Whether what is new was told by the probe itself; else watchdog has to watch that folder."""
         self._hang_up = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._client: EnforcerClient | None = None
         self._connect_at: Micros = 0
@@ -90,6 +99,7 @@ class Correlator:
         self._waiting: dict[str, Block] = {}
         """Blocks without an outcome, by request: sent, or to be sent when the enforcer is back."""
         self._asked: dict[int, str] = {}
+        self._status = StatusFile(site.paths.correlator_status)
         self._status_at: Micros = 0
         self._prune_at: Micros = 0
         self._counts = {"blocks": 0, "observed": 0, "ignored": 0, "failed": 0}
@@ -116,6 +126,7 @@ class Correlator:
         """Give everything back."""
         signal.set_wakeup_fd(-1)
         self._wake.close()
+        self._nudge.close()
         for tailer in self._tailers.values():
             tailer.close()
         if self._client is not None:
@@ -125,12 +136,15 @@ class Correlator:
     def _turn(self) -> None:
         """Read whatever there is and act on it."""
         self._now = now_micros()
-        self._watch_folders()
         for tailer in self._tailers.values():
             for chunk in tailer.read(self._now):
+                if not self._is_nudged:
+                    self._wake.watch(tailer.path.parent)
                 step = self._engine.feed(chunk)
                 self._carry_out(step)
+                self._let_enforcer_work()
                 self._record(step)
+        self._is_nudged = False
         if self._client is None and self._now >= self._connect_at:
             self._connect()
         if self._now >= self._engine.next_deadline:
@@ -139,6 +153,7 @@ class Correlator:
             self._prune()
         if self._now >= self._status_at:
             self._tell_status()
+        self._guard.refresh(self._now)  # in quiet moments, so that a decision need not wait for it
 
     # Decisions out
 
@@ -180,6 +195,14 @@ class Correlator:
             self._client.send(request)
         except UnreachableError as exc:
             self._disconnect(str(exc))
+
+    def _let_enforcer_work(self) -> None:
+        """Leave the processor to the enforcer until it answers, before the disk is written.
+
+        With few processors it would otherwise wait for our transaction, and the scanner would not.
+        """
+        if self._client is not None and self._asked:
+            select.select([self._client], [], [], _ANSWER_SECONDS)
 
     def _next_id(self) -> int:
         self._last_id += 1
@@ -295,10 +318,6 @@ class Correlator:
     def _tailer(self, origin: str) -> FileTailer:
         return FileTailer(Path(origin), [_read_position(row) for row in self._state.positions(origin)])
 
-    def _watch_folders(self) -> None:
-        for tailer in self._tailers.values():
-            self._wake.watch(tailer.path.parent)
-
     # The outside
 
     def _tell_status(self) -> None:
@@ -348,8 +367,13 @@ class Correlator:
                 for item in self._engine.unreadable
             ],
         }
-        with contextlib.suppress(OSError):  # a full /run must not stop us; status then shows an old time
-            atomic.replace(self.site.paths.correlator_status, json.dumps(status).encode() + b"\n", mode=0o644)
+        self._status.write(status)
+
+    def _drain_nudges(self) -> None:
+        self._is_nudged = True
+        with contextlib.suppress(BlockingIOError):
+            while self._nudge.recv(16):
+                pass
 
     def _stop(self, _signal: int, _frame: object) -> None:
         self._stopping = True
@@ -357,6 +381,18 @@ class Correlator:
     def _drain_signals(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._hang_up[0], 512)
+
+
+def _bind_nudge(path: Path) -> socket.socket:
+    """Return the socket on which the probe tells us of new lines; we hold the lock, so an old one is dead."""
+    path.unlink(missing_ok=True)
+    nudge = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    before = os.umask(0o117)
+    try:
+        nudge.bind(os.fspath(path))
+    finally:
+        os.umask(before)
+    return nudge
 
 
 def _position_row(position: Position) -> dict[str, Any]:

@@ -144,7 +144,7 @@ class Filter:
 
     def _search(self, compiled: Any, body: str, name: str) -> Any:
         try:
-            return compiled.search(body, timeout=self._timeout)
+            return compiled.search(body, timeout=self._timeout, concurrent=False)
         except TimeoutError:
             self.quarantined[name] = f"ran over {self._timeout:g} s on a line of {len(body)} characters"
             return None

@@ -35,6 +35,11 @@ class Paths:
         return self.run / "correlator.json"
 
     @property
+    def nudge_socket(self) -> Path:
+        """Where the correlator is told that the alert log has a new line; a hint that may be lost."""
+        return self.run / "nudge.sock"
+
+    @property
     def probe_status(self) -> Path:
         """Where the probe leaves its counters, as JSON, every two seconds."""
         return self.run / "probe.json"

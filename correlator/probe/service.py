@@ -26,17 +26,17 @@ from correlator.attackalert import (
 )
 from correlator.kernel.addresses import own_addresses
 from correlator.kernel.netlink import NetlinkSocket
-from correlator.kernel.process import CAP_DAC_OVERRIDE, die_with_parent, keep_capabilities, notify
+from correlator.kernel.process import CAP_DAC_OVERRIDE, die_with_parent, keep_capabilities, notify, run_ahead
 from correlator.model import SECOND, Micros
 from correlator.probe.capture import Capture, open_capture
 from correlator.probe.kernel_filter import build_filter
 from correlator.probe.packets import TCP, UDP, parse_packet
 from correlator.probe.ports import is_reachable, span_ranges
 from correlator.probe.sockets import SocketTable
-from correlator.probe.status import StatusFile
 from correlator.probe.watch import PROTOCOLS, Watch
-from correlator.probe.writer import AlertLog, Syslog, Writer
+from correlator.probe.writer import AlertLog, Nudge, Syslog, Writer
 from correlator.settings import ProbeSettings
+from correlator.status_file import StatusFile
 
 _REFRESH_EVERY = SECOND
 _STATUS_EVERY = 2 * SECOND
@@ -54,6 +54,7 @@ def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
     Raises: PermissionDeniedError without CAP_NET_RAW, KernelError where the kernel lacks what we need.
     """
     die_with_parent()
+    run_ahead()
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(_signals_as_bytes())
         tcp, udp = span_ranges(settings.tcp_ports), span_ranges(settings.udp_ports)
@@ -66,7 +67,8 @@ def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
         routes.socket.setblocking(False)
         host = socket.gethostname().partition(".")[0] or "localhost"
         syslog = Syslog(settings.paths.syslog) if settings.to_syslog else None
-        writer = Writer(AlertLog(settings.paths.alert_log), syslog, echo=echo, host=host)
+        log, nudge = AlertLog(settings.paths.alert_log), Nudge(settings.paths.nudge_socket)
+        writer = Writer(log, syslog, echo=echo, host=host, nudge=nudge)
         stack.callback(writer.close)
         keep_capabilities(*_needed_capabilities(settings))
         probe = _Probe(settings, captures, sockets, routes, writer)

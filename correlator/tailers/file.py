@@ -64,7 +64,7 @@ class _OpenFile:
         if (self.device, self.inode) == (other.device, other.inode):
             return True
         first = self._first(_HEAD_BYTES)
-        return bool(first) and first == other._first(_HEAD_BYTES)  # noqa: SLF001  a file of ours
+        return bool(first) and first == other._first(_HEAD_BYTES)
 
     def remember_head(self) -> None:
         """Keep the first bytes of what has been read."""
@@ -195,7 +195,7 @@ class FileTailer:
     def _missed_between(self, newest: _OpenFile, now: Micros) -> list[_OpenFile]:
         """Return files that came and were rotated away again while we did not look (we were stopped)."""
         since = os.fstat(newest.descriptor).st_mtime_ns
-        missed = []
+        missed: list[_OpenFile] = []
         for changed, opened in self._siblings():
             if changed < since or any(opened.is_copy_of(file) for file in (*self._files, *missed)):
                 opened.close()
@@ -206,7 +206,7 @@ class FileTailer:
         return missed
 
     def _siblings(self) -> list[tuple[int, _OpenFile]]:
-        """Return the files that the path was rotated to, opened at their start, with their times, oldest first."""
+        """Return the files that the path was rotated to, opened at their start, with their times in order."""
         found = []
         for path in self.path.parent.glob(self.path.name + "[.-]*"):
             opened = None if path.suffix in _COMPRESSED else self._open(path, 0, b"")

@@ -1,6 +1,6 @@
-"""Leaves the probe's counters in a file for `portward status`, replaced whole, and only when they changed.
+"""Leaves a process's counters in a file for `portward status`, replaced whole, and only when they changed.
 
-A failure is no reason to stop seeing packets: it is counted and nothing else happens.
+A failure is no reason to stop working: it is counted and nothing else happens.
 """
 
 from __future__ import annotations
