@@ -199,7 +199,9 @@ def test_killed_at_any_moment_no_block_is_lost_and_none_doubled(make_rig, scanne
         scanner.send_tcp(79, source=source)
         if number in kill_at:
             rig.kill(victim)
-        if victim == "probe":  # what is still in its socket's queue dies with it, and nobody sees what comes then
+        if (
+            victim == "probe"
+        ):  # what is still in its socket's queue dies with it, and nobody sees what comes then
             starts += number in kill_at
             wait_until(lambda: number in kill_at or f"/{source} " in rig.alert_log.read_text())  # noqa: B023
             wait_until(lambda: rig.alert_log.read_text().count(ACTIVE) == starts)  # noqa: B023
@@ -214,5 +216,7 @@ def test_killed_at_any_moment_no_block_is_lost_and_none_doubled(make_rig, scanne
     assert Counter(line.split("/")[-1].split(" ")[0] for line in history) == dict.fromkeys(reported, 1)
     wait_until(lambda: len((rig.folder / "state/portward.blocked").read_text().splitlines()) == len(reported))
     assert {row["source"] for row in rig.ask("blocks")["blocks"]} == reported
-    printed = Counter(line.split()[1] for line in rig.printed().splitlines() if line.startswith("block source="))
+    printed = Counter(
+        line.split()[1] for line in rig.printed().splitlines() if line.startswith("block source=")
+    )
     assert set(printed.values()) <= {1}

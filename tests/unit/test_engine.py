@@ -30,7 +30,9 @@ def make_engine(definition):
     """Build an engine with one jail."""
 
     def make(*, ignored=(), **settings):
-        jail = JailDefinition(name="portscan", where="test", filters=("portsentry",), is_blocking=True, **settings)
+        jail = JailDefinition(
+            name="portscan", where="test", filters=("portsentry",), is_blocking=True, **settings
+        )
         return Engine(
             [Filter(definition)],
             [Jail(jail, max_sources=1000)],
@@ -95,7 +97,9 @@ def test_what_is_ours_and_unreadable_is_counted(make_engine):
     """A line with an impossible address is shown, not dropped in silence; follow-up lines are understood."""
     engine = make_engine()
     bad = _line("192.0.2.9", 1).replace("/192.0.2.9 ", "/192.0.2.999 ")
-    options = _line("192.0.2.9", 1).split("attackalert")[0] + format_ip_options("a", "192.0.2.9", "TCP", 1) + "\n"
+    options = (
+        _line("192.0.2.9", 1).split("attackalert")[0] + format_ip_options("a", "192.0.2.9", "TCP", 1) + "\n"
+    )
     assert engine.feed(_chunk(bad, options)).decisions == []
     assert engine.origins[LOG].unreadable == 1
     assert engine.unreadable[0].reason == "not an address: '192.0.2.999'"
@@ -118,7 +122,9 @@ def test_a_backlog_is_judged_by_its_own_times(make_engine):
 
 def test_replay_gives_the_same_decisions(make_engine):
     """Time is an argument: twice the same bytes, twice the same decisions."""
-    data = _chunk(*(_line(f"192.0.2.{n % 5}", n, NOW + n * SECOND) for n in range(1, 40)), arrived=NOW + 60 * SECOND)
+    data = _chunk(
+        *(_line(f"192.0.2.{n % 5}", n, NOW + n * SECOND) for n in range(1, 40)), arrived=NOW + 60 * SECOND
+    )
     first, second = (make_engine(threshold=3).feed(data).decisions for _ in range(2))
     assert first == second
     assert len(first) == 5

@@ -105,7 +105,14 @@ def test_a_flood_of_forged_sources_opens_the_breaker_once():
         _judge(jail, _event(f"198.51.100.{number}", spoofable=True, at=START + number)).decision
         for number in range(1, 7)
     ]
-    assert [type(decision) for decision in decisions] == [Block, Block, Ignore, type(None), type(None), type(None)]
+    assert [type(decision) for decision in decisions] == [
+        Block,
+        Block,
+        Ignore,
+        type(None),
+        type(None),
+        type(None),
+    ]
     assert jail.counters.breaker_opened == 1
     later = _judge(jail, _event("198.51.100.99", spoofable=True, at=START + 61 * SECOND)).decision
     assert isinstance(later, Block)

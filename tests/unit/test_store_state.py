@@ -4,7 +4,15 @@ import pytest
 
 from correlator.jails import Jail, JailDefinition
 from correlator.model import (
-    SECOND, Block, Event, Evidence, Ignore, Outcome, OutcomeKind, parse_prefix, parse_source,
+    SECOND,
+    Block,
+    Event,
+    Evidence,
+    Ignore,
+    Outcome,
+    OutcomeKind,
+    parse_prefix,
+    parse_source,
 )  # fmt: skip
 from correlator.store.state import State, StateReader
 
@@ -39,8 +47,12 @@ def _block(source="192.0.2.9", at=NOW, *, is_observed=False, until=NOW + 60 * SE
 
 
 def _strike(source="192.0.2.9", at=NOW):
-    jail = Jail(JailDefinition(name="portscan", where="", filters=("portsentry",), threshold=9), max_sources=9)
-    event = Event(at, "portsentry", "scan", parse_source(source), Evidence(at, "/alert.log", 3, "line"), port=7)
+    jail = Jail(
+        JailDefinition(name="portscan", where="", filters=("portsentry",), threshold=9), max_sources=9
+    )
+    event = Event(
+        at, "portsentry", "scan", parse_source(source), Evidence(at, "/alert.log", 3, "line"), port=7
+    )
     return jail.judge(event, ignored_by=lambda _: None, is_denied=lambda _: False).reach.items[-1]
 
 
@@ -64,7 +76,9 @@ def test_recording_a_decision_twice_keeps_the_first(state):
 
 def test_what_is_over_or_failed_does_not_come_back(state):
     """Only what may still be in force is sent or believed again."""
-    state.record(positions={}, decisions=[_block("192.0.2.1"), _block("192.0.2.2"), _block("192.0.2.3", until=None)])
+    state.record(
+        positions={}, decisions=[_block("192.0.2.1"), _block("192.0.2.2"), _block("192.0.2.3", until=None)]
+    )
     state.note(Outcome(OutcomeKind.FAILED, parse_source("192.0.2.1"), _block("192.0.2.1").request))
     assert [str(block.source) for block, _ in state.blocks(NOW + 60 * SECOND)] == ["192.0.2.3"]
 
@@ -89,7 +103,10 @@ def test_strikes_wait_until_their_window_decides(state):
 
 def test_positions_are_kept_whole(state):
     """Every file that is still read."""
-    files = [{"device": 1, "inode": 2, "offset": 3, "head": "ff"}, {"device": 1, "inode": 9, "offset": 0, "head": ""}]
+    files = [
+        {"device": 1, "inode": 2, "offset": 3, "head": "ff"},
+        {"device": 1, "inode": 9, "offset": 0, "head": ""},
+    ]
     state.record(positions={"/alert.log": files})
     assert state.positions("/alert.log") == files
     assert state.positions("/other.log") == []
@@ -110,7 +127,9 @@ def test_the_reader_finds_prefixes_around_an_address(state, tmp_path):
     state.record(positions={}, decisions=[_block("2001:db8::/64"), _block("192.0.2.9"), ignore])
     reader = StateReader(tmp_path / "correlator.sqlite")
     found = reader.decisions(source=parse_source("2001:db8::5"))
-    assert [(item.kind, item.source, item.body["ports"]) for item in found] == [("block", "2001:db8::/64", [1, 7])]
+    assert [(item.kind, item.source, item.body["ports"]) for item in found] == [
+        ("block", "2001:db8::/64", [1, 7])
+    ]
     assert len(reader.decisions()) == 3
     reader.close()
 
