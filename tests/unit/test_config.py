@@ -58,7 +58,7 @@ def test_one_line_turns_blocking_on(tmp_path):
         ('mode = "blok"\n', "portward.toml:1: mode: got 'blok', expected one of 'observe', 'block'"),
         (
             "[probe]\nlines_a_secnd = 3\n",
-            "portward.toml:2: probe.lines_a_secnd: got 3, expected no such key (did you mean 'lines_a_second'?)",
+            "toml:2: probe.lines_a_secnd: got 3, expected no such key (did you mean 'lines_a_second'?)",
         ),
         (
             "[probe]\nlines_a_second = 0\n",

@@ -80,7 +80,7 @@ def test_a_denied_source_is_not_decided_again():
 
 
 def test_neighbours_in_one_prefix_are_counted_together_and_denied_together():
-    """An attacker who changes the address within a /64 is one attacker; one who does not loses one address."""
+    """Who changes the address within a /64 is one attacker; who does not loses one address."""
     jail = _jail(threshold=2)
     _judge(jail, _event("2001:db8::1"))
     decision = _judge(jail, _event("2001:db8::2")).decision

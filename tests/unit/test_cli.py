@@ -1,0 +1,160 @@
+"""The command line: exit statuses, JSON, and one clear line for every mistake."""
+
+import json
+
+import pytest
+
+from correlator.cli import build_parser, main
+
+PROBE = (
+    "Nov 22 14:29:22 vm portsentry[71]: attackalert: TCP SYN/Normal scan from host: {0}/{0} to TCP port: 1"
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A configuration whose paths are all in the test's folder."""
+    paths = "\n".join(
+        f'{name} = "{tmp_path}/{name}"' for name in ("alert_log", "state", "run", "syslog", "ignore")
+    )
+    (tmp_path / "portward.toml").write_text(f'[paths]\n{paths}\n[jail.portscan]\nfilters = ["portsentry"]\n')
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder, capsys):
+    """Run a command with that configuration; returns status, standard output and standard error."""
+
+    def call(*arguments):
+        status = main([*arguments, "--config", str(folder)])
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_explain_shows_every_step(run):
+    """Header, filter, pattern, fields, window, decision; status 0 where a line is understood."""
+    status, output, _ = run("explain", PROBE.format("198.51.100.9"))
+    assert status == 0
+    for text in (
+        "identifier 'portsentry'",
+        "filter    portsentry: understood",
+        "pattern   scan (spoofable)",
+        "source    198.51.100.9",
+        "field     port = 1",
+        "jail      portscan: key 198.51.100.9, before 0, now 1 of 1 in 1h",
+        "decision  observe source=198.51.100.9",
+    ):
+        assert text in output
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("no header", "not ours: identifier '', it reads portsentry"),
+        ("Nov 22 14:29:22 vm portsentry[1]: hello", "no candidate"),
+        (PROBE.format("999.1.1.1"), "ours, but unreadable: not an address: '999.1.1.1'"),
+    ],
+)
+def test_explain_says_why_a_line_is_missed(run, line, reason):
+    """A negative answer has status 1 and its reason."""
+    status, output, _ = run("explain", line)
+    assert status == 1
+    assert reason in output
+    assert "MISSED" in output
+
+
+def test_explain_knows_the_ignore_file(run, folder):
+    """A source that is never blocked is shown as such."""
+    (folder / "ignore").write_text("198.51.100.0/24\n")
+    _, output, _ = run("explain", PROBE.format("198.51.100.9"))
+    assert "ignored: 198.51.100.9 is covered by 198.51.100.0/24" in output
+
+
+def test_explain_escapes_what_a_stranger_wrote(run):
+    """No control character of a log line reaches the terminal."""
+    _, output, _ = run("explain", PROBE.format("198.51.100.9").replace("host: 198", "host: \x1b[2J198"))
+    assert "\x1b" not in output
+    assert "\\x1b[2J" in output
+
+
+def test_explain_as_json(run):
+    """One object with a schema number and stable names."""
+    status, output, _ = run("explain", "--json", PROBE.format("198.51.100.9"))
+    found = json.loads(output)
+    assert (status, found["schema"], found["kind"]) == (0, 1, "explain")
+    assert found["filters"][0]["fields"]["port"] == "1"
+    assert found["jails"][0]["jail"] == "portscan"
+
+
+def test_an_unknown_filter_is_a_usage_error(run):
+    """It lists the known ones."""
+    status, _, complaint = run("explain", "--filter", "sshd", "x")
+    assert status == 2
+    assert "no filter 'sshd' in use; known: portsentry" in complaint
+
+
+def test_check_lists_the_effective_configuration(run):
+    """Files, filters with their passed tests, jails, and that there is no fault."""
+    status, output, _ = run("check")
+    assert status == 0
+    assert "tests passed" in output
+    assert "portscan  observe  portsentry" in output
+    assert output.endswith("0 faults\n")
+
+
+def test_check_lists_all_faults(run, folder):
+    """Status 1, every fault on standard error, those of the ignore file too."""
+    (folder / "portward.toml").write_text('mode = "no"\nfoo = 1\n' + (folder / "portward.toml").read_text())
+    (folder / "ignore").write_text("nobody\n")
+    status, output, complaint = run("check")
+    assert status == 1
+    assert complaint.count("fault: ") == 3
+    assert output.endswith("3 faults\n")
+
+
+def test_a_fault_in_the_settings_stops_every_other_command(run, folder):
+    """Status 78 (EX_CONFIG), with the fault."""
+    (folder / "portward.toml").write_text("foo = 1\n")
+    status, _, complaint = run("status")
+    assert status == 78
+    assert "foo: got 1, expected no such key" in complaint
+
+
+def test_nothing_runs(run):
+    """Commands that need the enforcer say where they looked; status says it of all three."""
+    status, _, complaint = run("blocks")
+    assert status == 69
+    assert "the enforcer does not answer" in complaint
+    status, output, _ = run("status")
+    assert status == 1
+    assert output.count("not running") == 3
+
+
+def test_history_and_why_of_nothing(run):
+    """Nothing known is a negative answer."""
+    assert run("history")[:2] == (1, "nothing was ever blocked\n")
+    status, output, _ = run("why", "198.51.100.9")
+    assert status == 1
+    assert output.endswith("no line, decision or block names it\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("block", "nobody"), ("release", "1.2.3"), ("why", "fe80::1%eth0"), ("block", "::1", "--for", "soon")],
+)
+def test_what_is_no_address_or_time_is_a_usage_error(run, arguments):
+    """Status 2 and what was wrong with it."""
+    status, _, complaint = run(*arguments)
+    assert status == 2
+    assert arguments[-1] in complaint
+
+
+def test_every_command_has_help():
+    """One line each, for completion and man pages."""
+    commands = build_parser()._subparsers._group_actions[0]
+    assert set(commands.choices) >= {
+        "run", "probe", "correlate", "enforce", "status", "blocks", "why", "block", "release", "history", "check",
+        "explain", "drill",
+    }  # fmt: skip
+    assert all(choice.help for choice in commands._choices_actions)
