@@ -2,8 +2,8 @@
 
 The history gets every block that was carried out, in order, a twentieth of a second later. That the lines
 are on the disk is waited for in a quiet moment, and written down only then; after a crash the ones in doubt
-are looked for before they are written again. The blocked file is rewritten whole, when changes have settled or
-a second after the first: five times a second at most, and no more than a twentieth of the time.
+are looked for before they are written again. The blocked file is rewritten whole, when changes have
+settled or a second after the first: five times a second at most, and no more than a twentieth of the time.
 
 A file that cannot be written stops no block: it is said once, and tried again.
 """
