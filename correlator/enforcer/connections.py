@@ -1,16 +1,25 @@
 """One client of the enforcer: lines in, lines out, never more memory than its bounds.
 
-A client that sends faster than it reads its answers is not read from until it catches up; one that lets
-its answers lie is dropped. Lists are cut into pages only as fast as they are taken.
+A client has its turn for some lines, then the others have theirs. One that sends faster than it reads its
+answers is not read from until it catches up; one that lets its answers lie is dropped. Lists are made, and
+cut into pages, only as fast as they are taken.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 
 from correlator.enforcer.fields import MAX_LINE
-from correlator.enforcer.protocol import Answer, Event, encode_answer
+from correlator.enforcer.protocol import (
+    Answer,
+    BlockInForce,
+    BlocksAnswer,
+    Event,
+    encode_answer,
+    encoded_size,
+)
 
 HIGH_WATER = 256 * 1024
 """Bytes of answers that may wait before nothing more is read or listed."""
@@ -19,7 +28,10 @@ MOST_WAITING = 4 << 20
 SLOW_SECONDS = 5.0
 """How long a client may take nothing while something waits for it."""
 
+LINES_A_TURN = 32
+
 _RECEIVE_BYTES = 1 << 16
+_PAGE_BYTES = MAX_LINE - 1024
 
 
 class Connection:
@@ -31,6 +43,7 @@ class Connection:
         self.user = user
         self.is_watching = False
         self._received = bytearray()
+        self._lines: list[bytes] = []
         self._waiting = bytearray()
         self._pages: list[Iterator[Answer]] = []
         self._stuck_since: float | None = None
@@ -47,28 +60,47 @@ class Connection:
     @property
     def wants_to_read(self) -> bool:
         """False while too many answers wait."""
-        return len(self._waiting) < HIGH_WATER
+        return len(self._waiting) < HIGH_WATER and not self._pages
 
-    def receive(self) -> list[bytes] | None:
-        """Return the whole lines that came, without line feeds; None when the client has gone.
+    @property
+    def has_lines(self) -> bool:
+        """True while lines that came wait for their turn."""
+        return bool(self._lines)
 
-        A line that is too long comes back as it is so far, one byte longer than allowed, for the parser to
+    @property
+    def has_turn(self) -> bool:
+        """True where lines wait and their answers would find room."""
+        return self.has_lines and self.wants_to_read
+
+    def take_lines(self) -> list[bytes]:
+        """Return the lines of one turn, without line feeds.
+
+        A line that is too long comes as it was so far, one byte longer than allowed, for the parser to
         refuse; the client is to be dropped after it.
         """
+        if not self.wants_to_read:
+            return []
+        taken = self._lines[:LINES_A_TURN]
+        del self._lines[:LINES_A_TURN]
+        return taken
+
+    def receive(self) -> bool:
+        """Take what came; false when the client has gone."""
         try:
             data = self.socket.recv(_RECEIVE_BYTES)
         except BlockingIOError:
-            return []
+            return True
         except OSError:
-            return None
+            return False
         if not data:
-            return None
+            return False
         self._received += data
         *lines, rest = self._received.split(b"\n")
         self._received = rest
         if len(rest) > MAX_LINE:
             lines.append(rest[: MAX_LINE + 1])
-        return [bytes(line) for line in lines]
+        self._lines += [bytes(line) for line in lines]
+        return True
 
     def send(self, answer: Answer | Event) -> None:
         """Queue an answer and send what the client takes now."""
@@ -110,3 +142,17 @@ class Connection:
         if self._stuck_since is None:
             self._stuck_since = now
         return len(self._waiting) <= MOST_WAITING and not self.is_stuck(now)
+
+
+def block_pages(id_: int, blocks: Callable[[], Iterator[BlockInForce]]) -> Iterator[Answer]:
+    """Yield a list in lines that keep within the protocol's length; it is asked for with the first."""
+    page: list[BlockInForce] = []
+    size = 0
+    for block in chain(blocks(), (None,)):
+        taken = encoded_size(block) if block is not None else 0
+        if block is None or size + taken > _PAGE_BYTES:
+            yield BlocksAnswer(id_, tuple(page), has_more=block is not None)
+            page, size = [], 0
+        if block is not None:
+            page.append(block)
+            size += taken

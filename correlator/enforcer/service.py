@@ -20,14 +20,12 @@ import stat
 import struct
 import sys
 import time
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import assert_never
 
 from correlator.enforcer import protocol
 from correlator.enforcer.backend import Backend
-from correlator.enforcer.connections import Connection
+from correlator.enforcer.connections import Connection, block_pages
 from correlator.enforcer.enforcement import BackendError, Enforcement
 from correlator.enforcer.fields import MAX_LINE, RequestError
 from correlator.enforcer.lines import Printer
@@ -50,7 +48,6 @@ from correlator.store.blocks import BlockStore
 MOST_CLIENTS = 32
 
 _BACKLOG = 128
-_PAGE_BYTES = MAX_LINE - 1024
 _CLOCK_STEP: Micros = SECOND
 _LONGEST_SLEEP = 60.0
 _PEER = struct.Struct("=iii")
@@ -153,6 +150,8 @@ class Service:
                 else:
                     with contextlib.suppress(BlockingIOError):
                         self._wake_read.recv(64)
+            for client in [client for client in self._clients if client.has_turn]:
+                self._serve(client, 0)
             self._tend()
         notify("STOPPING=1")
         self._records.close(self._enforcement.blocked_lines())
@@ -166,7 +165,7 @@ class Service:
     # What is due by itself
 
     def _sleep(self) -> float:
-        if self._is_told_to_sync or self._is_stopping:
+        if self._is_told_to_sync or self._is_stopping or any(client.has_turn for client in self._clients):
             return 0.0
         now = time.monotonic()
         due = [now + _LONGEST_SLEEP, self._sync_at]
@@ -244,14 +243,12 @@ class Service:
         return None
 
     def _serve(self, client: Connection, events: int) -> None:
-        if events & selectors.EVENT_READ:
-            received = client.receive()
-            if received is None:
-                self._drop(client)
+        if events & selectors.EVENT_READ and not client.has_lines and not client.receive():
+            self._drop(client)
+            return
+        for line in client.take_lines():
+            if not self._take_line(client, line):
                 return
-            for line in received:
-                if not self._take_line(client, line):
-                    return
         self._flush(client)
 
     def _take_line(self, client: Connection, line: bytes) -> bool:
@@ -281,7 +278,7 @@ class Service:
                 denied_by = None if source is None else self._enforcement.denied_by(source)
                 client.send(protocol.ReleasedAnswer(request.id, count, denied_by))
             case protocol.ListRequest():
-                client.send_pages(_pages(request.id, self._enforcement.blocks()))
+                client.send_pages(block_pages(request.id, self._enforcement.blocks))
             case protocol.StatusRequest():
                 status = {
                     "pid": os.getpid(),
@@ -336,20 +333,6 @@ class Service:
 
     def _complain(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
-
-
-def _pages(id_: int, blocks: Iterator[protocol.BlockInForce]) -> Iterator[protocol.Answer]:
-    """Yield the list in lines that keep within the protocol's length."""
-    page: list[protocol.BlockInForce] = []
-    size = 0
-    for block in chain(blocks, (None,)):
-        taken = protocol.encoded_size(block) if block is not None else 0
-        if block is None or size + taken > _PAGE_BYTES:
-            yield protocol.BlocksAnswer(id_, tuple(page), has_more=block is not None)
-            page, size = [], 0
-        if block is not None:
-            page.append(block)
-            size += taken
 
 
 def _listen(paths: Paths) -> socket.socket:

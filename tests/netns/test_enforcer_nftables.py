@@ -568,6 +568,7 @@ def test_a_client_that_never_reads_is_dropped_and_nobody_else_notices(running: R
         with contextlib.suppress(TimeoutError):
             while True:
                 lazy.sendall(b'{"id":1,"verb":"list"}\n' * 1000)
+        # Thousands of lists were asked for; they wait, and others have their turn.
         assert running.block(client, STRANGER4).kind is OutcomeKind.DONE
         running.wait_until(lambda: clients(client, running) == 1, 30)
 
