@@ -153,7 +153,9 @@ class Correlator:
             self._prune()
         if self._now >= self._status_at:
             self._tell_status()
-        self._guard.refresh(self._now)  # in quiet moments, so that a decision need not wait for it
+        self._guard.refresh(
+            self._now, is_early=True
+        )  # in quiet moments, so that a decision need not wait for it
 
     # Decisions out
 

@@ -26,6 +26,7 @@ _SERVICE_PORT = 22
 _CLOSED_PORT = 79
 _PATIENCE = 10.0
 _UNANSWERED_SECONDS = 0.3
+_NMAP_PACE = ("--scan-delay", "20ms", "--max-retries", "0")
 _NMAP_PORTS = "21,22,25,79,80,110,111,143"
 _TECHNIQUES = (
     ("SYN", Flag.SYN),
@@ -112,14 +113,14 @@ def _blocked_and_released(rig: Rig, name: str, source: str) -> Step:
 def _tell_of_nmap(rig: Rig) -> Iterator[Step]:
     if shutil.which("nmap") is None:
         return
-    done = rig.lab.scanner.run(
-        "nmap", "-sS", "-T4", "-n", "-Pn", "-r", "--max-retries", "1", "-p", _NMAP_PORTS, VICTIM4
-    )
+    done = rig.lab.scanner.run("nmap", "-sS", "-n", "-Pn", "-r", *_NMAP_PACE, "-p", _NMAP_PORTS, VICTIM4)
     ports = [line for line in done.stdout.splitlines() if "/tcp" in line]
     learned = [line.split()[0] for line in ports if "filtered" not in line]
     is_dropped = SCANNER4 in rig.denied()
     total = _NMAP_PORTS.count(",") + 1
-    told = f"blocked; learned {len(learned)} of {total} ports: {' '.join(learned) or 'none'}"
+    told = (
+        f"a port every 20 ms: blocked, learned {len(learned)} of {total} ports: {' '.join(learned) or 'none'}"
+    )
     yield Step("nmap", is_dropped, told)
 
 

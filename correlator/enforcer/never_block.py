@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from correlator.model import SECOND, Micros, Source, parse_prefix
 from correlator.settings import EnforcerSettings
 
 FRESH: Micros = 3 * SECOND
+_REST_SHARE = 50
 """How old what the host says of itself may be."""
 MAX_IGNORE_BYTES = 16 << 20
 
@@ -65,6 +67,7 @@ class NeverBlock:
         self._host_known: tuple[frozenset[bytes], ...] = tuple(frozenset() for _ in self._host_parts)
         self._host = IgnoreList()
         self._host_read: Micros | None = None
+        self._fresh_for = FRESH
         self._ignored = IgnoreList()
         self._stamp: _Stamp | None = None
         self._file_faults: tuple[Fault, ...] = ()
@@ -89,11 +92,18 @@ class NeverBlock:
                 return f"{source} would cover {entry}: " + phrase.format(source=entry, entry=text)
         return None
 
-    def refresh(self, now: Micros) -> None:
-        """Read again what is too old or has changed."""
-        if self._host_read is None or not 0 <= now - self._host_read <= FRESH:
+    def refresh(self, now: Micros, *, is_early: bool = False) -> None:
+        """Read again what is too old or has changed.
+
+        `is_early`, for quiet moments: also what soon will be too old, so that a request need not wait.
+        """
+        fresh_for = self._fresh_for // 2 if is_early else self._fresh_for
+        if self._host_read is None or not 0 <= now - self._host_read <= fresh_for:
+            before = time.monotonic_ns()
             self._read_host()
             self._host_read = now
+            # a router's full table takes long to read: it must not fill our time
+            self._fresh_for = max(FRESH, _REST_SHARE * (time.monotonic_ns() - before) // 1000)
         self._read_ignore_file()
 
     def count(self) -> int:

@@ -40,6 +40,7 @@ from correlator.kernel.process import (
     hold_lock,
     keep_capabilities,
     notify,
+    run_ahead,
 )
 from correlator.model import SECOND, Micros
 from correlator.settings import EnforcerSettings, Paths
@@ -49,7 +50,7 @@ MOST_CLIENTS = 32
 
 _BACKLOG = 128
 _CLOCK_STEP: Micros = SECOND
-_LONGEST_SLEEP = 60.0
+_LONGEST_SLEEP = 1.0  # as often we look who is never blocked, before a request has to
 _PEER = struct.Struct("=iii")
 
 
@@ -59,6 +60,7 @@ def run_enforcer(settings: EnforcerSettings) -> int:
     Raises: BusyError where another enforcer runs; any PortwardError that keeps it from starting.
     """
     die_with_parent()
+    run_ahead()
     paths = settings.paths
     paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
     paths.state.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -90,11 +92,13 @@ class Service:
         self._settings = settings
         self._printer = Printer()
         self._records = Records(settings.paths, store, self._complain)
+        self._never_block = NeverBlock(settings)
+        self._asking: Connection | None = None
         self._enforcement = Enforcement(
             settings,
             backend=backend,
             store=store,
-            never_block=NeverBlock(settings),
+            never_block=self._never_block,
             records=self._records,
             announce=self._announce,
         )
@@ -188,6 +192,7 @@ class Service:
             self._complain(f"{self._settings.paths.blocks_database}: {exc}")
         if self._is_told_to_sync or now >= self._sync_at:
             self._sync_by_itself()
+        self._never_block.refresh(_now(), is_early=True)
         self._records.tend(self._enforcement.blocked_lines)
         for client in [client for client in self._clients if client.is_stuck(now)]:
             self._drop(client)
@@ -262,10 +267,13 @@ class Service:
                 self._drop(client)
                 return False
             return True
+        self._asking = client
         try:
             self._answer(client, request)
         except (*BackendError, sqlite3.Error) as exc:
             client.send(protocol.ErrorAnswer(request.id, str(exc)))
+        finally:
+            self._asking = None
         return True
 
     def _answer(self, client: Connection, request: protocol.Request) -> None:
@@ -298,7 +306,8 @@ class Service:
                 assert_never(request)
 
     def _announce(self, line: str, event: protocol.Event | None) -> None:
-        self._printer.say(line)
+        if self._asking is None or not self._asking.is_watching:  # who asks and watches says it himself
+            self._printer.say(line)
         if event is not None:
             for client in self._clients:
                 if client.is_watching:
