@@ -55,16 +55,49 @@ class Paths:
         return self.state / "correlator.sqlite"
 
 
+PROBE_MODES = ("tcp", "udp", "stcp", "sudp", "atcp", "audp")
+"""PortSentry's six: connect (bind and accept), stealth (listed ports, unbound), advanced (ranges)."""
+
+LONGEST_BANNER = 1024
+"""Bytes; it must fit any socket's buffer and one datagram, so that sending it never waits."""
+
+# Debian's portsentry.conf, in its order
+_TCP_LIST = (
+    *(1, 11, 15, 79, 111, 119, 143, 540, 635, 1080, 1524, 2000, 5742, 6667, 12345, 12346, 20034, 27665),
+    *(31337, 32771, 32772, 32773, 32774, 40421, 49724, 54320),
+)
+_UDP_LIST = (
+    *(1, 7, 9, 69, 161, 162, 513, 635, 640, 641, 700, 37444, 34555, 31335, 32770, 32771, 32772, 32773),
+    *(32774, 31337, 54321),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeSettings:
-    """What the probe watches and how much it may write."""
+    """What the probe watches, in which ways, and how much it may write."""
 
     paths: Paths = Paths()
+    modes: tuple[str, ...] = ("atcp", "audp")
+    """Some of `PROBE_MODES`, in the order of their start lines."""
     tcp_ports: tuple[tuple[int, int], ...] = ((1, 1024),)
-    """Inclusive ranges of watched TCP ports; empty: TCP is not watched."""
+    """Inclusive ranges of TCP ports that `atcp` watches; PortSentry's ADVANCED_PORTS_TCP."""
     udp_ports: tuple[tuple[int, int], ...] = ((1, 1024),)
-    exclude_tcp: frozenset[int] = frozenset({113, 139})
-    exclude_udp: frozenset[int] = frozenset({67, 137, 138, 520})
+    exclude_tcp: tuple[int, ...] = (113, 139)
+    """Ports that the advanced modes leave out, in the order of their start lines."""
+    exclude_udp: tuple[int, ...] = (520, 138, 137, 67)
+    tcp_list: tuple[int, ...] = _TCP_LIST
+    """What `tcp` binds and `stcp` watches, in the order of their start lines; PortSentry's TCP_PORTS."""
+    udp_list: tuple[int, ...] = _UDP_LIST
+    interfaces: tuple[str, ...] = ()
+    """Names of the devices whose packets count; empty: all of them."""
+    banner: str = ""
+    """What `tcp` and `udp` send to who connects, no line feed added; empty: nothing."""
+    hidden_scans: bool = True
+    """See ACK, window and Maimon scans by our own kernel's answers; never under `compat`."""
+    compat: bool = False
+    """Do what PortSentry does also where we would do better."""
+    resolve_names: bool = False
+    """Look up the names of senders, in the background, as text only."""
     lines_a_second: int = 1000
     """Alert lines written in one second at most; the rest is counted and said in one line."""
     linger: Micros = 5 * SECOND

@@ -8,12 +8,23 @@ from typing import Any
 
 from correlator.cli import site as sites
 
+_MODES = {
+    "tcp": "open the TCP ports of the list, report who connects",
+    "udp": "open the UDP ports of the list, report who sends",
+    "stcp": "stealth: watch the TCP ports of the list, open none",
+    "sudp": "stealth: watch the UDP ports of the list, open none",
+    "atcp": "advanced: watch all TCP ports of the ranges that are not in use",
+    "audp": "advanced: watch all UDP ports of the ranges that are not in use",
+}
+
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add this group's commands."""
     probe = commands.add_parser("probe", parents=[common], help="see packets and write attackalert lines")
-    probe.add_argument("-atcp", action="store_true", help="advanced stealth mode, TCP only unless -audp too")
-    probe.add_argument("-audp", action="store_true", help="advanced stealth mode, UDP only unless -atcp too")
+    for mode, meaning in _MODES.items():
+        probe.add_argument(
+            f"-{mode}", dest="modes", action="append_const", const=mode, help=f"{meaning}; any may be joined"
+        )
     probe.add_argument("--echo", action="store_true", help="show each line on standard output too")
     probe.set_defaults(run=_run_probe)
     correlate = commands.add_parser("correlate", parents=[common], help="read logs, count, decide")
@@ -34,12 +45,8 @@ def _run_probe(options: argparse.Namespace) -> int:
     from correlator.probe.service import run_probe
 
     settings = sites.load_settings(options).probe
-    if options.atcp or options.audp:
-        settings = replace(
-            settings,
-            tcp_ports=settings.tcp_ports if options.atcp else (),
-            udp_ports=settings.udp_ports if options.audp else (),
-        )
+    if options.modes:
+        settings = replace(settings, modes=tuple(dict.fromkeys(options.modes)))
     return run_probe(settings, echo=options.echo)
 
 

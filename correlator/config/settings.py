@@ -6,6 +6,7 @@ matches lines. Every fault is noted, none stops the reading.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +15,18 @@ from correlator.config.reader import File, Table
 from correlator.errors import Fault
 from correlator.jails import JailDefinition
 from correlator.model import SECOND
-from correlator.settings import CorrelatorSettings, EnforcerSettings, Paths, ProbeSettings
+from correlator.settings import (
+    LONGEST_BANNER,
+    PROBE_MODES,
+    CorrelatorSettings,
+    EnforcerSettings,
+    Paths,
+    ProbeSettings,
+)
 
 ETC = Path("/etc/portward")
 SETTINGS_FILE = "portward.toml"
+_INTERFACE = re.compile(r"[!-.0-~]{1,15}")  # dev_valid_name of the kernel: no slash, no space
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +111,17 @@ def _probe(table: Table, paths: Paths) -> ProbeSettings:
     default = ProbeSettings()
     found = ProbeSettings(
         paths=paths,
+        modes=_modes(table, default.modes),
         tcp_ports=table.ports("tcp_ports", default.tcp_ports),
         udp_ports=table.ports("udp_ports", default.udp_ports),
-        exclude_tcp=_port_set(table, "exclude_tcp", default.exclude_tcp),
-        exclude_udp=_port_set(table, "exclude_udp", default.exclude_udp),
+        exclude_tcp=_port_list(table, "exclude_tcp", default.exclude_tcp),
+        exclude_udp=_port_list(table, "exclude_udp", default.exclude_udp),
+        tcp_list=_port_list(table, "tcp_list", default.tcp_list),
+        udp_list=_port_list(table, "udp_list", default.udp_list),
+        interfaces=_interfaces(table, default.interfaces),
+        banner=_banner(table, default.banner),
+        hidden_scans=table.truth("hidden_scans", default=default.hidden_scans),
+        compat=table.truth("compat", default=default.compat),
         lines_a_second=table.number("lines_a_second", default.lines_a_second, least=1, most=1_000_000),
         linger=table.duration("linger", default.linger, least=0),
         to_syslog=table.truth("syslog", default=default.to_syslog),
@@ -114,10 +130,35 @@ def _probe(table: Table, paths: Paths) -> ProbeSettings:
     return found
 
 
-def _port_set(table: Table, key: str, default: frozenset[int]) -> frozenset[int]:
+def _modes(table: Table, default: tuple[str, ...]) -> tuple[str, ...]:
+    modes = table.texts("modes", default)
+    if not modes or not set(modes) <= set(PROBE_MODES):
+        table.fault("modes", list(modes), "one or more of " + ", ".join(map(repr, PROBE_MODES)))
+        return default
+    return tuple(dict.fromkeys(modes))
+
+
+def _interfaces(table: Table, default: tuple[str, ...]) -> tuple[str, ...]:
+    names = table.texts("interfaces", default)
+    if not all(_INTERFACE.fullmatch(name) for name in names):
+        table.fault("interfaces", list(names), "names of devices, of 1 to 15 bytes, such as eth0")
+        return default
+    return names
+
+
+def _banner(table: Table, default: str) -> str:
+    banner = table.text("banner", default)
+    if len(banner.encode()) > LONGEST_BANNER:
+        table.fault("banner", banner, f"text of at most {LONGEST_BANNER} bytes")
+        return default
+    return banner
+
+
+def _port_list(table: Table, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """Return single ports in the order in which they stand; the start lines follow it."""
     if not table.has(key):
         return default
-    return frozenset(port for low, high in table.ports(key, ()) for port in range(low, high + 1))
+    return tuple(port for low, high in table.ports(key, ()) for port in range(low, high + 1))
 
 
 def _enforcer(table: Table, paths: Paths) -> EnforcerSettings:

@@ -44,6 +44,32 @@ def test_the_shipped_settings_are_the_defaults(tmp_path):
     assert not shipped.jails["portscan"].is_blocking
 
 
+def test_the_probes_modes_and_lists_keep_their_order(tmp_path):
+    """The start lines follow the file; a mode named twice is one."""
+    text = (
+        'modes = ["udp", "stcp", "udp"]\ntcp_list = [79, 1, "5-6"]\nexclude_tcp = "139,113"\nbanner = "x"\n'
+    )
+    probe = _site(tmp_path, "[probe]\n" + text).probe
+    assert (probe.modes, probe.tcp_list, probe.exclude_tcp) == (("udp", "stcp"), (79, 1, 5, 6), (139, 113))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("modes = []", "got [], expected one or more of 'tcp', 'udp', 'stcp', 'sudp', 'atcp', 'audp'"),
+        ('modes = ["xtcp"]', "got ['xtcp'], expected one or more of 'tcp'"),
+        ('interfaces = ["a/b"]', "got ['a/b'], expected names of devices"),
+        (f'banner = "{"x" * 1025}"', "expected text of at most 1024 bytes"),
+        ('tcp_list = "1,70000"', "got '1,70000', expected ports from 0 to 65535"),
+    ],
+)
+def test_what_the_probe_cannot_be_told(tmp_path, line, expected):
+    """Each with the place, what stood there and what should; the default stays."""
+    site = _site(tmp_path, f"[probe]\n{line}\n")
+    assert site.probe == ProbeSettings()
+    assert [expected in str(fault) for fault in site.faults] == [True]
+
+
 def test_one_line_turns_blocking_on(tmp_path):
     """`mode = "block"` is all it takes, and the command line overrules it."""
     site = _site(tmp_path, 'mode = "block"\n[jail.portscan]\nfilters = ["portsentry"]\n')
