@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import select
 import selectors
 import signal
 import socket
@@ -22,31 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from correlator.config.site import Site, build_engine
-from correlator.enforcer.client import EnforcerClient
 from correlator.enforcer.never_block import NeverBlock
-from correlator.enforcer.protocol import (
-    BlockRequest,
-    ErrorAnswer,
-    OutcomeAnswer,
-    OutcomeEvent,
-    WatchRequest,
-)
 from correlator.engine import Step, format_decision
-from correlator.errors import ProtocolError, UnreachableError
 from correlator.kernel.process import die_with_parent, hold_lock, keep_capabilities, notify, run_ahead
 from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Release, printable
+from correlator.outbox import Outbox
 from correlator.status_file import StatusFile
 from correlator.store.state import State
 from correlator.tailers.file import FileTailer, Position
 from correlator.tailers.wake import Wake
 
 _POLL_SECONDS = 0.5
-_ANSWER_SECONDS = 0.002
 _SWITCH_SECONDS = 0.0005  # watchdog's threads may hold the interpreter no longer than this
 _STATUS_EVERY: Micros = 2 * SECOND
 _PRUNE_EVERY: Micros = 60 * SECOND
-_RECONNECT_EVERY: Micros = SECOND // 5
-_MAX_REASON = 400
 
 
 def run_correlator(site: Site) -> int:
@@ -93,12 +81,13 @@ class Correlator:
         self._is_nudged = False
         """Whether what is new was told by the probe itself; else watchdog has to watch that folder."""
         self._hang_up = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._client: EnforcerClient | None = None
-        self._connect_at: Micros = 0
-        self._last_id = 0
-        self._waiting: dict[str, Block] = {}
-        """Blocks without an outcome, by request: sent, or to be sent when the enforcer is back."""
-        self._asked: dict[int, str] = {}
+        self._outbox = Outbox(
+            site.paths.enforcer_socket,
+            self._selector,
+            is_used=any(jail.is_blocking for jail in site.jails.values()),
+            heard=self._note,
+            say=_say,
+        )
         self._status = StatusFile(site.paths.correlator_status)
         self._status_at: Micros = 0
         self._prune_at: Micros = 0
@@ -112,7 +101,7 @@ class Correlator:
         self._selector.register(self._hang_up[0], selectors.EVENT_READ, self._drain_signals)
         self._wake.start()
         self._restore()
-        self._connect()
+        self._outbox.connect(self._now)
         self._record(Step())
         notify("READY=1")
         while not self._stopping:
@@ -129,8 +118,7 @@ class Correlator:
         self._nudge.close()
         for tailer in self._tailers.values():
             tailer.close()
-        if self._client is not None:
-            self._client.close()
+        self._outbox.close()
         self._state.close()
 
     def _turn(self) -> None:
@@ -142,11 +130,10 @@ class Correlator:
                     self._wake.watch(tailer.path.parent)
                 step = self._engine.feed(chunk)
                 self._carry_out(step)
-                self._let_enforcer_work()
+                self._outbox.let_enforcer_work()
                 self._record(step)
         self._is_nudged = False
-        if self._client is None and self._now >= self._connect_at:
-            self._connect()
+        self._outbox.connect(self._now)
         if self._now >= self._engine.next_deadline:
             self._engine.advance(self._now)
         if self._now >= self._prune_at:
@@ -156,8 +143,6 @@ class Correlator:
         self._guard.refresh(
             self._now, is_early=True
         )  # in quiet moments, so that a decision need not wait for it
-
-    # Decisions out
 
     def _carry_out(self, step: Step) -> None:
         for decision in step.decisions:
@@ -170,103 +155,11 @@ class Correlator:
                 self._counts["observed"] += 1
                 _say(format_decision(decision))
             else:
-                self._waiting[decision.request] = decision
-                self._send(decision)
+                self._outbox.put(decision)
 
-    def _send(self, block: Block) -> None:
-        if self._client is None:
-            return
-        reason = (
-            f"{block.strikes} strikes in {block.span // SECOND}s, last: {printable(block.evidence[-1].line)}"
-            if block.evidence
-            else f"{block.strikes} strikes"
-        )
-        request = BlockRequest(
-            id=self._next_id(),
-            request=block.request,
-            source=block.source,
-            jail=block.jail,
-            until=block.until,
-            port=block.port,
-            protocol=block.protocol,
-            reason=reason[:_MAX_REASON],
-            actions=block.actions,
-        )
-        self._asked[request.id] = block.request
-        try:
-            self._client.send(request)
-        except UnreachableError as exc:
-            self._disconnect(str(exc))
-
-    def _let_enforcer_work(self) -> None:
-        """Leave the processor to the enforcer until it answers, before the disk is written.
-
-        With few processors it would otherwise wait for our transaction, and the scanner would not.
-        """
-        if self._client is not None and self._asked:
-            select.select([self._client], [], [], _ANSWER_SECONDS)
-
-    def _next_id(self) -> int:
-        self._last_id += 1
-        return self._last_id
-
-    # Outcomes in
-
-    def _connect(self) -> None:
-        if not any(jail.is_blocking for jail in self.site.jails.values()):
-            self._connect_at = self._now + 3600 * SECOND
-            return
-        self._connect_at = self._now + _RECONNECT_EVERY
-        try:
-            self._client = EnforcerClient(self.site.paths.enforcer_socket)
-            self._selector.register(self._client, selectors.EVENT_READ, self._hear)
-            self._client.send(WatchRequest(self._next_id()))
-        except UnreachableError as exc:
-            self._disconnect(str(exc))
-            return
-        for block in list(self._waiting.values()):
-            self._send(block)
-
-    def _disconnect(self, reason: str) -> None:
-        if self._client is not None:
-            with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(self._client)
-            self._client.close()
-            self._client = None
-            _say(f"disconnected from=enforcer waiting={len(self._waiting)} reason={printable(reason)!r}")
-        self._asked.clear()
-        self._connect_at = self._now + _RECONNECT_EVERY
-
-    def _hear(self) -> None:
-        if self._client is None:
-            return
-        try:
-            answers = self._client.receive()
-        except (UnreachableError, ProtocolError) as exc:
-            self._disconnect(str(exc))
-            return
-        for answer in answers:
-            match answer:
-                case OutcomeAnswer(id=id_, outcome=outcome):
-                    self._asked.pop(id_, None)
-                    self._note(outcome)
-                case OutcomeEvent(outcome=outcome):
-                    if outcome.kind in (OutcomeKind.EXPIRED, OutcomeKind.RELEASED):
-                        self._note(outcome)
-                case ErrorAnswer(id=id_, detail=detail):
-                    self._note_error(id_, detail)
-                case _:
-                    pass
-
-    def _note_error(self, id_: int | None, detail: str) -> None:
-        request = self._asked.pop(id_, None) if id_ is not None else None
-        block = self._waiting.get(request) if request is not None else None
-        if block is not None:
-            self._note(Outcome(OutcomeKind.FAILED, block.source, block.request, detail=detail))
-
-    def _note(self, outcome: Outcome) -> None:
+    def _note(self, outcome: Outcome, block: Block | None) -> None:
+        """Take what became of a block; None where it was not one of ours that waited."""
         self._engine.note(outcome)
-        block = self._waiting.pop(outcome.request, None)
         self._state.note(outcome)
         match outcome.kind:
             case OutcomeKind.DONE | OutcomeKind.EXISTS if block is not None:
@@ -287,7 +180,7 @@ class Correlator:
     def _restore(self) -> None:
         blocks = list(self._state.blocks(self._now))
         decisions = self._engine.restore(self._state.strikes(), [block for block, _state in blocks])
-        self._waiting.update({block.request: block for block, state in blocks if state == "requested"})
+        self._outbox.keep(block for block, state in blocks if state == "requested")
         step = Step(decisions=decisions)
         self._carry_out(step)
         self._record(step)
@@ -329,10 +222,8 @@ class Correlator:
             "started": self._started,
             "updated": self._now,
             "mode": "block" if self.site.correlator.is_blocking else "observe",
-            "enforcer": "not needed"
-            if self._connect_at > self._now + 60 * SECOND
-            else ("connected" if self._client is not None else "unreachable"),
-            "waiting": len(self._waiting),
+            "enforcer": self._outbox.state,
+            "waiting": len(self._outbox),
             "denied": self._engine.denied,
             "counts": self._counts,
             "sources": [
