@@ -156,9 +156,8 @@ def _banner(table: Table, default: str) -> str:
 
 def _port_list(table: Table, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
     """Return single ports in the order in which they stand; the start lines follow it."""
-    if not table.has(key):
-        return default
-    return tuple(port for low, high in table.ports(key, ()) for port in range(low, high + 1))
+    ranges = table.ports(key, tuple((port, port) for port in default))
+    return tuple(port for low, high in ranges for port in range(low, high + 1))
 
 
 def _enforcer(table: Table, paths: Paths) -> EnforcerSettings:

@@ -66,7 +66,7 @@ def test_the_probes_modes_and_lists_keep_their_order(tmp_path):
 def test_what_the_probe_cannot_be_told(tmp_path, line, expected):
     """Each with the place, what stood there and what should; the default stays."""
     site = _site(tmp_path, f"[probe]\n{line}\n")
-    assert site.probe == ProbeSettings()
+    assert site.probe == ProbeSettings(paths=site.paths)
     assert [expected in str(fault) for fault in site.faults] == [True]
 
 
