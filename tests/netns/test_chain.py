@@ -4,6 +4,7 @@ import contextlib
 import random
 import socket
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from correlator.drill.packets import AnswerKind, Flag
 from correlator.drill.rig import PROCESSES, Rig
 from correlator.drill.scanner import Scanner
 from correlator.drill.story import tell
+from correlator.kernel.process import CAP_NET_ADMIN
 
 pytestmark = pytest.mark.netns
 
@@ -63,6 +65,23 @@ def test_the_drill_proves_every_step():
     assert {step.name for step in steps} >= {
         "SYN scan", "FIN scan", "NULL scan", "XMAS scan", "UDP scan", "kernel set", "next probe", "release",
     }  # fmt: skip
+
+
+def _status_of(process):
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return dict(line.split(":", 1) for line in lines)
+
+
+def test_the_processes_are_small_and_may_do_little(make_rig):
+    """Probe under 20 MiB, correlator under 45; no capability but the enforcer's one over the firewall."""
+    found = {name: _status_of(process) for name, process in make_rig().process_ids().items()}
+    kilobytes = {name: int(status["VmRSS"].split()[0]) for name, status in found.items()}
+    assert kilobytes["probe"] < 20 * 1024
+    assert kilobytes["correlate"] < 45 * 1024
+    effective = {name: int(status["CapEff"], 16) for name, status in found.items()}
+    assert effective == {"probe": 0, "correlate": 0, "enforce": 1 << CAP_NET_ADMIN}
+    assert {int(status["CapPrm"], 16) for status in found.values()} == {0, 1 << CAP_NET_ADMIN}
+    assert {status["NoNewPrivs"].strip() for status in found.values()} == {"1"}
 
 
 def test_observe_blocks_nothing(make_rig, scanner, wait_until):
