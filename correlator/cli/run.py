@@ -23,7 +23,7 @@ from correlator.cli import site as sites
 from correlator.errors import PermissionDeniedError, PortwardError
 from correlator.kernel.process import child_environment, die_with_parent, notify
 
-_READY_SECONDS = 10.0
+_READY_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 _RESTART_AFTER = (0.05, 0.1, 0.5, 2.0)
 _STEADY_SECONDS = 10.0

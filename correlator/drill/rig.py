@@ -21,7 +21,7 @@ from correlator.drill.lab import Lab, LabError
 
 PROCESSES = ("enforce", "correlate", "probe")
 _SETS = ("source4", "source6", "prefix4", "prefix6")
-_START_SECONDS = 15.0
+_START_SECONDS = 45.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.005
 _PACKAGE = Path(__file__).resolve().parent.parent
