@@ -18,9 +18,10 @@ from correlator.errors import PortwardError
 from tests.bench import nmap_learned
 from tests.bench.figures import Figures, format_table, summarise
 from tests.bench.guard import Guard
-from tests.bench.peer_portsentry import PortSentry, why_not
+from tests.bench.peer_portsentry import PortSentry
 from tests.bench.portward import Portward
 from tests.bench.reaction import Reaction
+from tests.peers.portsentry import why_not
 
 REACTION = "first packet to drop"
 UNCERTAIN = "of which uncertain"
