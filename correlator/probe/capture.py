@@ -1,6 +1,6 @@
-"""Opens the packet sockets: one for IPv4, one for IPv6, each with its locked filter in the kernel.
+"""Opens the packet sockets: for IPv4, for IPv6, for our answers, each with its locked filter in the kernel.
 
-The sockets ask for one protocol each instead of for everything. The kernel then hands packets over
+The first two ask for one protocol each instead of for everything. The kernel then hands packets over
 behind its bridge, bond and VLAN handling: each packet once, with its VLAN tag gone, at the device that
 the IP stack sees it on, and never our own outgoing ones. They stand in front of netfilter: a blocked
 source is still seen. Decides nothing about packets.
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from correlator.errors import KernelError, PermissionDeniedError
 
-_ETHERTYPES = {4: 0x0800, 6: 0x86DD}
+_ETHERTYPES = {4: 0x0800, 6: 0x86DD, 0: 0x0003}  # ETH_P_ALL: the only one that shows our own packets
 _SO_ATTACH_FILTER = 26
 _SO_RCVBUFFORCE = 33
 _SO_LOCK_FILTER = 44
@@ -40,7 +40,7 @@ class Capture:
     """One packet socket, non-blocking; `socket` is for `poll` and `recvfrom_into`."""
 
     version: int
-    """4 or 6."""
+    """4 or 6; 0 for both, our own packets included."""
     socket: socket.socket
     is_reassembling: bool
     """True where the kernel puts IPv4 fragments together before the filter sees them."""
@@ -60,6 +60,8 @@ class Capture:
 def open_capture(version: int, program: bytes) -> Capture:
     """Return a socket that delivers what `program` passes, of all devices of this network namespace.
 
+    `version` 4 or 6 is one protocol without our own packets, 0 is all protocols with them.
+
     Raises: PermissionDeniedError without CAP_NET_RAW, KernelError where the kernel has no packet sockets.
     """
     kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
@@ -76,12 +78,14 @@ def open_capture(version: int, program: bytes) -> Capture:
     try:
         _attach_filter(opened, program)
         _enlarge_buffer(opened)
-        opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        if version:
+            opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         _bind_to_all_devices(opened, _ETHERTYPES[version])
         is_reassembling = version == 4 and _reassemble(opened)
     except OSError as exc:
         opened.close()
-        raise KernelError(f"packet socket for IPv{version}: the kernel refused: {exc}") from exc
+        purpose = f"IPv{version}" if version else "our answers"
+        raise KernelError(f"packet socket for {purpose}: the kernel refused: {exc}") from exc
     return Capture(version, opened, is_reassembling)
 
 

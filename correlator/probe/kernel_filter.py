@@ -23,23 +23,28 @@ from correlator.probe.packets import (
     TCP,
     UDP,
 )
-from correlator.probe.techniques import ACK, RST
+from correlator.probe.techniques import ACK, RST, SYN
 
-PortRange = tuple[int, int]
+PortRanges = tuple[tuple[int, int], ...]
+MOST_RANGES = 50
+"""Ranges of ports that one check compares; a conditional jump goes over 255 instructions at most."""
 
 LOAD_WORD, LOAD_HALF, LOAD_BYTE = 0x20, 0x28, 0x30
 LOAD_HALF_X, LOAD_BYTE_X = 0x48, 0x50  # at X + k
 LOAD_MEMORY, STORE = 0x60, 0x02
 SET_X, SET_X_HEADER_LENGTH = 0x01, 0xB1  # the latter: X = 4 * (byte & 15)
 A_TO_X, X_TO_A = 0x07, 0x87
-ADD, ADD_X, SHIFT_LEFT = 0x04, 0x0C, 0x64
+ADD, ADD_X, SHIFT_LEFT, AND = 0x04, 0x0C, 0x64, 0x54
 JUMP, IF_EQUAL, IF_GREATER, IF_AT_LEAST, IF_ANY_BIT = 0x05, 0x15, 0x25, 0x35, 0x45
 RETURN = 0x06
 
 _ANCILLARY = 0xFFFFF000
+PROTOCOL = _ANCILLARY + 0
 PACKET_TYPE = _ANCILLARY + 4  # 0 is PACKET_HOST: to our hardware address
 DEVICE_TYPE = _ANCILLARY + 28
 _ARPHRD_LOOPBACK = 772
+OUTGOING = 4  # PACKET_OUTGOING: our own
+_ETHERTYPE_IPV4, _ETHERTYPE_IPV6 = 0x0800, 0x86DD
 
 SNAP_IPV4 = 80
 """The longest IPv4 header and a TCP header: nothing behind it is ever looked at."""
@@ -94,16 +99,66 @@ def assemble(statements: Iterable[Statement]) -> bytes:
 REJECT_ALL = assemble([Op(RETURN, 0)])
 
 
-def build_filter(version: int, tcp: PortRange | None, udp: PortRange | None) -> bytes:
-    """Return the program for IPv4 (4) or IPv6 (6): probes of ports in these inclusive ranges.
+def build_filter(version: int, tcp: PortRanges, udp: PortRanges) -> bytes:
+    """Return the program for IPv4 (4) or IPv6 (6): probes of ports in these inclusive, ascending ranges.
 
-    None: that protocol is not watched.
+    Empty: that protocol is not watched. At most `MOST_RANGES` each.
     """
-    if tcp is None and udp is None:
+    if not tcp and not udp:
         return REJECT_ALL
     walk = _walk_ipv6() if version == 6 else _walk_ipv4()
     snap = SNAP_IPV6 if version == 6 else SNAP_IPV4
     return assemble([*_for_this_host(), *walk, *_judge_transport(tcp, udp, snap)])
+
+
+def build_answer_filter(tcp: PortRanges) -> bytes:
+    """Return the program for what shows hidden scans of these ports; for a socket of all protocols.
+
+    Passed are, of our own packets from these ports, a RST without ACK (what a closed port says to a segment
+    with ACK) and a SYN (a client of ours uses the port), and of others' a SYN with ACK to these ports: the
+    answer to somebody who forged our address, and the one kind of ACK that a stranger's error sends us.
+    IPv6 extension headers are not followed: our kernel puts none in front of a RST.
+    """
+    if not tcp:
+        return REJECT_ALL
+    return assemble(
+        [
+            Op(LOAD_WORD, DEVICE_TYPE),
+            Op(IF_EQUAL, _ARPHRD_LOOPBACK, "drop"),
+            Op(LOAD_WORD, PROTOCOL),
+            Op(IF_EQUAL, _ETHERTYPE_IPV4, "four"),
+            Op(IF_EQUAL, _ETHERTYPE_IPV6, "six", "drop"),
+            "four",
+            *_walk_ipv4(),
+            Op(IF_EQUAL, TCP, "tcp", "drop"),
+            "six",
+            Op(SET_X, 40),
+            Op(LOAD_BYTE, 6),
+            Op(IF_EQUAL, TCP, "tcp", "drop"),
+            "drop",
+            Op(RETURN, 0),
+            "tcp",
+            Op(LOAD_WORD, PACKET_TYPE),
+            Op(IF_EQUAL, OUTGOING, "out"),
+            Op(IF_EQUAL, 0, "in", "drop other"),
+            "out",
+            Op(LOAD_BYTE_X, 13),
+            Op(IF_ANY_BIT, ACK, "drop other"),
+            Op(IF_ANY_BIT, RST | SYN, "ours", "drop other"),
+            "in",
+            Op(LOAD_BYTE_X, 13),
+            Op(AND, SYN | ACK),
+            Op(IF_EQUAL, SYN | ACK, "is theirs"),
+            "drop other",
+            Op(RETURN, 0),
+            "is theirs",
+            Op(JUMP, then="theirs"),
+            "ours",
+            *judge_port("ours", 0, tcp, SNAP_IPV4),
+            "theirs",
+            *judge_port("theirs", 2, tcp, SNAP_IPV4),
+        ]
+    )
 
 
 def _for_this_host() -> list[Statement]:
@@ -168,28 +223,34 @@ def _step(length: list[Op]) -> list[Op]:
     return [Op(LOAD_BYTE_X, 0), Op(STORE, 0), *length, Op(A_TO_X), Op(LOAD_MEMORY, 0)]
 
 
-def _judge_transport(tcp: PortRange | None, udp: PortRange | None, snap: int) -> list[Statement]:
+def _judge_transport(tcp: PortRanges, udp: PortRanges, snap: int) -> list[Statement]:
+    flags: list[Statement] = [
+        Op(LOAD_BYTE_X, 13),
+        Op(IF_ANY_BIT, ACK | RST, "", "tcp flags"),
+        Op(RETURN, 0),
+        "tcp flags",
+    ]
     return [
         "transport",
         Op(IF_EQUAL, TCP, "tcp" if tcp else "drop"),
-        Op(IF_EQUAL, UDP, "udp" if udp else "drop", "drop"),
-        *(
-            ["tcp", *_judge_port(tcp), Op(LOAD_BYTE_X, 13), Op(IF_ANY_BIT, ACK | RST, "drop", "pass")]
-            if tcp
-            else []
-        ),
-        *(["udp", *_judge_port(udp), Op(JUMP, then="pass")] if udp else []),
-        "pass",
-        Op(RETURN, snap),
+        Op(IF_EQUAL, UDP, "is udp" if udp else "drop", "drop"),
         "drop",
         Op(RETURN, 0),
+        "is udp",
+        Op(JUMP, then="udp"),
+        *(["tcp", *flags, *judge_port("tcp", 2, tcp, snap)] if tcp else []),
+        "udp",
+        *judge_port("udp", 2, udp, snap),
     ]
 
 
-def _judge_port(ports: PortRange) -> list[Statement]:
-    lowest, highest = ports
-    return [
-        Op(LOAD_HALF_X, 2),
-        Op(IF_AT_LEAST, lowest, "", "drop"),
-        Op(IF_GREATER, highest, "drop"),
-    ]
+def judge_port(name: str, at: int, ports: PortRanges, snap: int) -> list[Statement]:
+    """Return what keeps `snap` bytes where the port at X + `at` is in the ranges, and ends the program."""
+    statements: list[Statement] = [Op(LOAD_HALF_X, at)]
+    for index, (lowest, highest) in enumerate(ports):
+        statements += [
+            Op(IF_AT_LEAST, lowest, "", f"{name} no"),
+            Op(IF_GREATER, highest, f"{name} {index}", f"{name} pass"),
+            f"{name} {index}",
+        ]
+    return [*statements, f"{name} no", Op(RETURN, 0), f"{name} pass", Op(RETURN, snap)]

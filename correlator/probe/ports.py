@@ -23,6 +23,8 @@ class PortsInUse:
     def __init__(self, linger: Micros) -> None:
         self.flags = bytearray(PORTS)
         """1 for a port in use; the hot path reads it by port number."""
+        self.ever = bytearray(PORTS)
+        """1 for a port that a service or a client was ever seen on."""
         self._linger = linger
         self._last_seen: dict[int, Micros] = {}
 
@@ -30,7 +32,12 @@ class PortsInUse:
         """Remember that services were seen on these ports."""
         for port in ports:
             self._last_seen[port] = now
-            self.flags[port] = 1
+            self.flags[port] = self.ever[port] = 1
+
+    def mark_used(self, ports: Iterable[int]) -> None:
+        """Remember for good that somebody of this host used these ports, in use now or not."""
+        for port in ports:
+            self.ever[port] = 1
 
     def forget(self, now: Micros) -> None:
         """Let go of ports whose service was last seen `linger` ago or longer."""
@@ -61,9 +68,21 @@ def mark_ranges(ranges: Iterable[tuple[int, int]], excluded: Iterable[int]) -> b
     return watched
 
 
-def span_ranges(ranges: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
-    """Return the lowest and the highest port of the ranges; None where there are none."""
-    listed = list(ranges)
-    if not listed:
-        return None
-    return min(lowest for lowest, _ in listed), max(highest for _, highest in listed)
+def list_ranges(watched: bytes | bytearray, most: int) -> tuple[tuple[int, int], ...]:
+    """Return the inclusive ranges of the ports that are marked 1, ascending, at most so many.
+
+    Where there are more, the nearest ones are joined: what is returned covers too much, never too little.
+    """
+    found: list[tuple[int, int]] = []
+    lowest = watched.find(1)
+    while lowest >= 0:
+        end = watched.find(0, lowest)
+        highest = (end if end >= 0 else len(watched)) - 1
+        found.append((lowest, highest))
+        lowest = watched.find(1, highest + 1)
+    if len(found) <= most:
+        return tuple(found)
+    gaps = sorted(range(1, len(found)), key=lambda index: found[index][0] - found[index - 1][1])
+    kept = sorted(gaps[len(found) - most :])  # the widest most-1 gaps divide the ranges that stay
+    starts, ends = [0, *kept], [*kept, len(found)]
+    return tuple((found[start][0], found[end - 1][1]) for start, end in zip(starts, ends, strict=True))

@@ -12,28 +12,25 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from typing import NamedTuple, NoReturn
 
-from correlator.attackalert import (
-    ACTIVE,
-    SHUTTING_DOWN,
-    STARTING,
-    format_excluded,
-    format_ignored,
-    format_left_out,
-    format_monitored,
-)
+from correlator.attackalert import ACTIVE, SHUTTING_DOWN, STARTING, format_left_out
+from correlator.errors import BusyError, PermissionDeniedError
 from correlator.kernel.addresses import own_addresses
 from correlator.kernel.netlink import NetlinkSocket
 from correlator.kernel.process import CAP_DAC_OVERRIDE, die_with_parent, keep_capabilities, notify, run_ahead
 from correlator.model import SECOND, Micros
+from correlator.probe.announce import announce_mode, is_connect, protocol_of
+from correlator.probe.answers import Answers, read_segment
 from correlator.probe.capture import Capture, open_capture
-from correlator.probe.kernel_filter import build_filter
+from correlator.probe.connect import Opened, OpenPorts, open_ports
+from correlator.probe.kernel_filter import OUTGOING, build_answer_filter, build_filter
+from correlator.probe.loop import Timer, read_monotonic, signals_as_bytes
 from correlator.probe.packets import TCP, UDP, parse_packet
-from correlator.probe.ports import is_reachable, span_ranges
+from correlator.probe.ports import is_reachable
 from correlator.probe.sockets import SocketTable
-from correlator.probe.watch import PROTOCOLS, Watch
+from correlator.probe.watch import Watch
 from correlator.probe.writer import AlertLog, Nudge, Syslog, Writer
 from correlator.settings import ProbeSettings
 from correlator.status_file import StatusFile
@@ -51,18 +48,28 @@ _SYSLOG_RETRY_MILLISECONDS = 20
 def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
     """Run until SIGTERM or SIGINT and return the exit status, 0; `echo` shows every line on standard output.
 
-    Raises: PermissionDeniedError without CAP_NET_RAW, KernelError where the kernel lacks what we need.
+    Raises: PermissionDeniedError without CAP_NET_RAW, KernelError where the kernel lacks what we need,
+    BusyError where no mode has a port of its own.
     """
     die_with_parent()
     run_ahead()
     with contextlib.ExitStack() as stack:
-        signals = stack.enter_context(_signals_as_bytes())
-        tcp, udp = span_ranges(settings.tcp_ports), span_ranges(settings.udp_ports)
-        captures = [open_capture(version, build_filter(version, tcp, udp)) for version in (4, 6)]
-        for capture in captures:
-            stack.callback(capture.close)
+        signals = stack.enter_context(signals_as_bytes())
         sockets = SocketTable()
         stack.callback(sockets.close)
+        watch = Watch(settings, sockets.find_taker)
+        opened = {
+            mode: open_ports(
+                protocol_of(mode),
+                settings.tcp_list if mode == "tcp" else settings.udp_list,
+                settings.interfaces,
+            )
+            for mode in settings.modes
+            if is_connect(mode)
+        }
+        captures = _open_captures(settings, watch)
+        for capture in captures:
+            stack.callback(capture.close)
         routes = stack.enter_context(NetlinkSocket(socket.NETLINK_ROUTE, groups=_ADDRESS_GROUPS))
         routes.socket.setblocking(False)
         host = socket.gethostname().partition(".")[0] or "localhost"
@@ -71,11 +78,23 @@ def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
         writer = Writer(log, syslog, echo=echo, host=host, nudge=nudge)
         stack.callback(writer.close)
         keep_capabilities(*_needed_capabilities(settings))
-        probe = _Probe(settings, captures, sockets, routes, writer)
+        probe = _Probe(settings, watch, _Descriptors(captures, sockets, routes, opened), writer)
+        stack.callback(probe.close)
         probe.start()
         probe.run(signals)
         probe.stop()
     return 0
+
+
+def _open_captures(settings: ProbeSettings, watch: Watch) -> list[Capture]:
+    """Return the packet sockets that the modes need; none, and no right to have one, for connect modes."""
+    tcp, udp = watch.watched_ranges(TCP), watch.watched_ranges(UDP)
+    if not tcp and not udp:
+        return []
+    captures = [open_capture(version, build_filter(version, tcp, udp)) for version in (4, 6)]
+    if tcp and settings.hidden_scans and not settings.compat:
+        captures.append(open_capture(0, build_answer_filter(tcp)))
+    return captures
 
 
 def _needed_capabilities(settings: ProbeSettings) -> tuple[int, ...]:
@@ -89,42 +108,14 @@ def _needed_capabilities(settings: ProbeSettings) -> tuple[int, ...]:
     return (CAP_DAC_OVERRIDE,)
 
 
-@contextlib.contextmanager
-def _signals_as_bytes() -> Iterator[socket.socket]:
-    """Give a socket that receives the numbers of the signals we listen to, one byte each."""
-    reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    with reading, writing:
-        reading.setblocking(False)
-        writing.setblocking(False)
-        before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        handlers = {
-            number: signal.signal(number, lambda *_: None)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        }
-        try:
-            yield reading
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(before)
+class _Descriptors(NamedTuple):
+    """What was opened while we had the right to."""
 
-
-def _monotonic() -> Micros:
-    return time.monotonic_ns() // 1000
-
-
-class _Timer:
-    """Something that is due every so often."""
-
-    def __init__(self, every: Micros, action: Callable[[Micros], None]) -> None:
-        self.due = 0
-        self._every = every
-        self._action = action
-
-    def fire(self, now: Micros) -> None:
-        if now >= self.due:
-            self.due = now + self._every
-            self._action(now)
+    captures: list[Capture]
+    sockets: SocketTable
+    routes: NetlinkSocket
+    opened: dict[str, Opened]
+    """What became of the ports of each connect mode."""
 
 
 class _Probe:
@@ -133,65 +124,95 @@ class _Probe:
     def __init__(
         self,
         settings: ProbeSettings,
-        captures: list[Capture],
-        sockets: SocketTable,
-        routes: NetlinkSocket,
+        watch: Watch,
+        descriptors: _Descriptors,
         writer: Writer,
     ) -> None:
         self._settings = settings
-        self._captures = captures
-        self._sockets = sockets
-        self._routes = routes
+        self._captures, self._sockets, self._routes, self._opened = descriptors
+        listeners = [listener for one in self._opened.values() for listener in one.listeners]
+        self._open_ports = OpenPorts(listeners, settings.banner.encode(), self._take_connect, self._write)
         self._writer = writer
-        self._watch = Watch(settings, sockets.find_taker)
+        self._watch = watch
+        self._answers = Answers(watch.judge_answered, watch.in_use[TCP].mark_used)
         self._status = StatusFile(settings.paths.probe_status)
         self._started = time.time_ns() // 1000
         self._buffer = bytearray(_LARGEST_PACKET)
-        self._timers = [_Timer(_REFRESH_EVERY, self._refresh), _Timer(_STATUS_EVERY, self._write_status)]
+        self._timers = [Timer(_REFRESH_EVERY, self._refresh), Timer(_STATUS_EVERY, self._write_status)]
         watchdog = os.environ.get("WATCHDOG_USEC", "")
         if watchdog.isdecimal() and os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
-            self._timers.append(_Timer(max(1, int(watchdog) // 2), _pat_watchdog))
+            self._timers.append(Timer(max(1, int(watchdog) // 2), _pat_watchdog))
 
     def start(self) -> None:
-        """Learn what is in use, write PortSentry's start lines, and report readiness."""
+        """Learn what is in use, write PortSentry's start lines, and report readiness.
+
+        A mode that has no port of its own says so and the others go on; PortSentry has a process each.
+        Raises: BusyError or PermissionDeniedError where none is left.
+        """
         self._write(STARTING)
         self._watch.own_addresses = own_addresses()
-        self._refresh(_monotonic())
-        for protocol, ranges, excluded in (
-            (TCP, self._settings.tcp_ports, self._settings.exclude_tcp),
-            (UDP, self._settings.udp_ports, self._settings.exclude_udp),
-        ):
-            span = span_ranges(ranges)
-            if span is not None:
-                self._write_protocol(protocol, span[1], sorted(excluded))
+        self._refresh(read_monotonic())
+        started = []
+        for mode in self._settings.modes:
+            in_use = self._watch.in_use[protocol_of(mode)].numbers()
+            unbound = self._opened[mode].unbound if mode in self._opened else ()
+            announcement = announce_mode(mode, self._settings, in_use, unbound)
+            for line in announcement.lines:
+                self._write(line)
+            if announcement.has_started:
+                started.append(mode)
+            if self._settings.compat and not is_connect(mode):
+                self._watch.exclude(protocol_of(mode), in_use)
+        if not started:
+            for line in SHUTTING_DOWN:
+                self._write(line)
+            self._refuse()
         self._write(ACTIVE)
         notify("READY=1")
+        if any(capture.version == 0 for capture in self._captures):
+            self._watch.in_use[TCP].mark_used(self._sockets.local_ports())
+
+    def _refuse(self) -> NoReturn:
+        modes = " ".join(f"-{mode}" for mode in self._settings.modes)
+        if any(opened.is_denied for opened in self._opened.values()):
+            raise PermissionDeniedError(
+                f"probe {modes}: permission denied for ports below 1024, expected CAP_NET_BIND_SERVICE"
+            )
+        raise BusyError(f"probe {modes}: all listed ports are in use, expected one that is free at least")
 
     def stop(self) -> None:
         """Write PortSentry's stop lines and the last counters."""
         notify("STOPPING=1")
         for line in SHUTTING_DOWN:
             self._write(line)
-        self._write_status(_monotonic())
+        self._write_status(read_monotonic())
+
+    def close(self) -> None:
+        """Close the ports that we opened."""
+        self._open_ports.close()
 
     def run(self, signals: socket.socket) -> None:
         """Work until a signal says stop."""
         waiting = select.poll()
         captures = {capture.socket.fileno(): capture for capture in self._captures}
-        routes = self._routes.socket.fileno()
-        for descriptor in (signals.fileno(), routes, *captures):
+        routes, open_ports = self._routes.socket.fileno(), self._open_ports.descriptor
+        for descriptor in (signals.fileno(), routes, open_ports, *captures):
             waiting.register(descriptor, select.POLLIN)
         while True:
             for descriptor, _ in waiting.poll(self._milliseconds_left()):
                 if descriptor == routes:
                     self._learn_addresses()
                 elif descriptor in captures:
-                    self._read_packets(captures[descriptor])
+                    capture = captures[descriptor]
+                    (self._read_packets if capture.version else self._read_answers)(capture)
+                elif descriptor == open_ports:
+                    self._open_ports.serve(read_monotonic())
                 elif self._is_told_to_stop(signals):
                     return
-            now = _monotonic()
+            now = read_monotonic()
             if self._writer.is_waiting:
                 self._writer.flush(time.time_ns(), now)
+            self._open_ports.tend(now)
             for timer in self._timers:
                 timer.fire(now)
             left_out = self._watch.limit.take_left_out(now)
@@ -212,18 +233,29 @@ class _Probe:
             for line in lines:
                 self._writer.write(line, time.time_ns(), now)
 
-    def _write_protocol(self, protocol: int, highest: int, excluded: list[int]) -> None:
-        self._write(format_monitored(highest))
-        for port in excluded or (None,):
-            self._write(format_excluded(port))
-        used = (
-            port for port in self._watch.in_use[protocol].numbers() if self._watch.is_watched(protocol, port)
-        )
-        for port in (*used, *excluded):
-            self._write(format_ignored(PROTOCOLS[protocol], port))
+    def _read_answers(self, capture: Capture) -> None:
+        """Work off what our own kernel answered, up to a batch."""
+        buffer, receive = self._buffer, capture.socket.recvfrom_into
+        for _ in range(_BATCH):
+            try:
+                size, address = receive(buffer)
+            except BlockingIOError:
+                return
+            now = read_monotonic()
+            segment = read_segment(buffer, size)
+            lines = self._answers.judge(segment, address[0], now, is_ours=address[2] == OUTGOING)
+            for line in lines:
+                self._writer.write(line, time.time_ns(), now)
+
+    def _take_connect(self, protocol: int, port: int, source: bytes, destination: bytes | None) -> bool:
+        now = read_monotonic()
+        lines = self._watch.judge_connect(protocol, port, source, destination, now)
+        for line in lines:
+            self._writer.write(line, time.time_ns(), now)
+        return bool(lines)
 
     def _write(self, text: str) -> None:
-        self._writer.write(text, time.time_ns(), _monotonic())
+        self._writer.write(text, time.time_ns(), read_monotonic())
 
     def _refresh(self, now: Micros) -> None:
         for protocol, in_use in self._watch.in_use.items():
@@ -250,10 +282,10 @@ class _Probe:
 
     def _milliseconds_left(self) -> int:
         due = min(timer.due for timer in self._timers)
-        left_out_due = self._watch.limit.next_due()
-        if left_out_due is not None:
-            due = min(due, left_out_due)
-        left = max(0, -(-(due - _monotonic()) // 1000))
+        for other in (self._watch.limit.next_due(), self._open_ports.next_due()):
+            if other is not None:
+                due = min(due, other)
+        left = max(0, -(-(due - read_monotonic()) // 1000))
         return min(left, _SYSLOG_RETRY_MILLISECONDS) if self._writer.is_waiting else left
 
     def _write_status(self, _now: Micros) -> None:
@@ -269,6 +301,7 @@ class _Probe:
                 "syslog_failures": 0 if syslog is None else syslog.trouble.failures,
                 "reassembles_fragments": any(capture.is_reassembling for capture in self._captures),
                 "ports_in_use": {"tcp": tcp, "udp": udp},
+                "modes": " ".join(self._settings.modes),
             }
         )
 

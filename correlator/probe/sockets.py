@@ -75,6 +75,20 @@ class SocketTable:
                 found.add((address[:length], int.from_bytes(port, "big")))
         return found
 
+    def local_ports(self) -> set[int]:
+        """Return every local port of any TCP socket, connections and what is left of them included.
+
+        Raises: KernelError where the kernel has no sock_diag for TCP.
+        """
+        found = set()
+        for family in (socket.AF_INET, socket.AF_INET6):
+            request = _REQUEST.pack(family, TCP, 0, _ALL_STATES, b"", b"", b"", b"", 0, _ANY_COOKIE)
+            for message in self._netlink.ask(
+                _SOCK_DIAG_BY_FAMILY, request, flags=NLM_F_DUMP, what="list of connections"
+            ):
+                found.add(int.from_bytes(message.payload[4:6], "big"))
+        return found
+
     def find_taker(self, packet: Packet, device: str) -> Taker:
         """Return who would take `packet` if it came in by the device of this name; 4 us.
 

@@ -14,6 +14,8 @@ ACK = 0x10
 URG = 0x20
 
 UDP_TECHNIQUE = "UDP scan"
+ACK_TECHNIQUE = "TCP ACK scan"
+"""Ours, in the form of PortSentry's: ACK, window and Maimon scans alike, which its readers understand."""
 
 
 def _name(flags: int) -> str | None:

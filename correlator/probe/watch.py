@@ -9,19 +9,20 @@ the second's lines are not used up, and the kernel knows no socket that would ta
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from correlator.attackalert import format_ip_options, format_probe
+from correlator.attackalert import CONNECT, format_ip_options, format_probe
 from correlator.model import Micros
+from correlator.probe.announce import PROTOCOLS
+from correlator.probe.kernel_filter import MOST_RANGES, PortRanges
 from correlator.probe.packets import TCP, UDP, Packet
-from correlator.probe.ports import PortsInUse, mark_ranges
+from correlator.probe.ports import PortsInUse, list_ranges, mark_ranges
 from correlator.probe.rate_limit import RateLimit
 from correlator.probe.sockets import Taker
-from correlator.probe.techniques import UDP_TECHNIQUE, name_technique
+from correlator.probe.techniques import ACK_TECHNIQUE, UDP_TECHNIQUE, name_technique
 from correlator.settings import ProbeSettings
 
-PROTOCOLS = {TCP: "TCP", UDP: "UDP"}
 _NO_LINES: tuple[str, ...] = ()
 _FIRST_MULTICAST = 224  # 224.0.0.0 and all above it: nobody sends from there, the broadcast address included
 _LOW_IPV6 = bytes(10)
@@ -41,8 +42,10 @@ class Counters:
     unwatched: int = 0
     """To an excluded port, or one between the watched ranges."""
     own: int = 0
-    """From ourselves, from no possible sender, or to an address that is not ours."""
+    """From ourselves, from no possible sender, to an address that is not ours, or by a device left out."""
     unreadable: int = 0
+    connects: int = 0
+    """Connections and datagrams that a connect mode took, reported or not."""
 
 
 class Watch:
@@ -53,16 +56,19 @@ class Watch:
         self.in_use = {TCP: PortsInUse(settings.linger), UDP: PortsInUse(settings.linger)}
         self.limit = RateLimit(settings.lines_a_second)
         self.own_addresses: frozenset[bytes] = frozenset()
-        self._watched = {
-            TCP: mark_ranges(settings.tcp_ports, settings.exclude_tcp),
-            UDP: mark_ranges(settings.udp_ports, settings.exclude_udp),
-        }
+        self._watched = {TCP: _mark_tcp(settings), UDP: _mark_udp(settings)}
+        self._devices = frozenset(settings.interfaces)
         self._flags = {protocol: ports.flags for protocol, ports in self.in_use.items()}
         self._find_taker = find_taker
 
-    def is_watched(self, protocol: int, port: int) -> bool:
-        """True for a port that is watched and not excluded."""
-        return bool(self._watched[protocol][port])
+    def watched_ranges(self, protocol: int) -> PortRanges:
+        """Return the ports that packets are judged for, joined as far as the kernel filter must have it."""
+        return list_ranges(self._watched[protocol], MOST_RANGES)
+
+    def exclude(self, protocol: int, ports: Iterable[int]) -> None:
+        """Watch these ports no longer, whatever becomes of their services."""
+        for port in ports:
+            self._watched[protocol][port] = 0
 
     def judge(self, packet: Packet | None, device: str, now: Micros) -> tuple[str, ...]:
         """Return the lines that report `packet`; none where it is no probe.
@@ -81,7 +87,7 @@ class Watch:
         if self._flags[protocol][port]:
             counters.in_use += 1
             return _NO_LINES
-        if destination not in self.own_addresses or source in self.own_addresses or is_impossible(source):
+        if destination not in self.own_addresses or self._is_unjudged(source, device):
             counters.own += 1
             return _NO_LINES
         technique = name_technique(flags) if protocol == TCP else UDP_TECHNIQUE
@@ -98,8 +104,7 @@ class Watch:
                 self.in_use[protocol].note((port,), now)
             return _NO_LINES
         counters.reported += 1
-        family = socket.AF_INET if len(source) == 4 else socket.AF_INET6
-        address = socket.inet_ntop(family, source)
+        address = spell_address(source)
         line = format_probe(technique, address, address, PROTOCOLS[protocol], port)
         if not has_ip_options:
             return (line,)
@@ -108,6 +113,83 @@ class Watch:
             counters.left_out += 1
             return (line,)
         return line, format_ip_options(address, address, PROTOCOLS[protocol], port)
+
+    def judge_connect(
+        self, protocol: int, port: int, source: bytes, destination: bytes | None, now: Micros
+    ) -> tuple[str, ...]:
+        """Return the lines that report who connected, or sent a datagram, to a port that we opened.
+
+        `destination` is None where it can only be an address of ours. Every one is reported: counting is
+        the correlator's work.
+        """
+        self.counters.connects += 1
+        is_ours = destination is None or destination in self.own_addresses
+        if not is_ours or self._is_unjudged(source, ""):
+            self.counters.own += 1
+            return _NO_LINES
+        if not self.limit.admits(now):
+            self.counters.left_out += 1
+            return _NO_LINES
+        self.counters.reported += 1
+        address = spell_address(source)
+        return (format_probe(CONNECT, address, address, PROTOCOLS[protocol], port),)
+
+    def judge_answered(self, packet: Packet, device: str, now: Micros) -> tuple[str, ...]:
+        """Return the lines that report a segment with ACK which our own kernel has just reset.
+
+        `packet` is that segment as far as the answer shows it. A port on which a service or a client of
+        ours was ever seen is passed over: whoever talked to it may not know yet that it is gone.
+        """
+        source, destination, protocol, port = packet[:4]
+        if not self._watched[protocol][port] or self.in_use[protocol].ever[port]:
+            return _NO_LINES
+        if destination not in self.own_addresses or self._is_unjudged(source, device):
+            return _NO_LINES
+        if not self.limit.admits(now):
+            self.counters.left_out += 1
+            return _NO_LINES
+        if self._find_taker(packet, device) is not Taker.NOBODY:
+            self.counters.in_use += 1
+            return _NO_LINES
+        self.counters.reported += 1
+        address = spell_address(source)
+        return (format_probe(ACK_TECHNIQUE, address, address, PROTOCOLS[protocol], port),)
+
+    def _is_unjudged(self, source: bytes, device: str) -> bool:
+        """True for ourselves, for who cannot have sent it, and for a device that is not ours to watch."""
+        return (
+            source in self.own_addresses
+            or is_impossible(source)
+            or bool(device and self._devices and device not in self._devices)
+        )
+
+
+def spell_address(packed: bytes) -> str:
+    """Return the canonical text of a packed address."""
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+
+
+def _mark_tcp(settings: ProbeSettings) -> bytearray:
+    listed = settings.tcp_list if "stcp" in settings.modes else ()
+    return _mark("atcp" in settings.modes, settings.tcp_ports, settings.exclude_tcp, listed)
+
+
+def _mark_udp(settings: ProbeSettings) -> bytearray:
+    listed = settings.udp_list if "sudp" in settings.modes else ()
+    return _mark("audp" in settings.modes, settings.udp_ports, settings.exclude_udp, listed)
+
+
+def _mark(
+    is_advanced: bool,
+    ranges: PortRanges,
+    excluded: tuple[int, ...],
+    listed: tuple[int, ...],
+) -> bytearray:
+    """Return 1 for every port that a packet is judged for; what the advanced mode excludes may be listed."""
+    watched = mark_ranges(ranges if is_advanced else (), excluded)
+    for port in listed:
+        watched[port] = 1
+    return watched
 
 
 def is_impossible(source: bytes) -> bool:

@@ -15,7 +15,7 @@ import socket
 from collections import deque
 from pathlib import Path
 
-from correlator.attackalert import SYSLOG_IDENTIFIER, SYSLOG_PRIORITY
+from correlator.attackalert import SYSLOG_IDENTIFIER, SYSLOG_PRIORITY, end_for_syslog
 from correlator.model import SECOND, Micros
 from correlator.probe.stamps import Stamps
 from correlator.probe.trouble import Trouble
@@ -242,7 +242,9 @@ class Writer:
         return f"{self._stamps.alert_log(at)}{self._log_tag}{text}\n".encode()
 
     def _datagram(self, text: str, at: int) -> bytes:
-        return f"<{SYSLOG_PRIORITY}>{self._stamps.syslog(at)}{self._syslog_tag}{text}".encode()
+        return (
+            f"<{SYSLOG_PRIORITY}>{self._stamps.syslog(at)}{self._syslog_tag}{end_for_syslog(text)}".encode()
+        )
 
 
 def say(descriptor: int, text: str) -> bool:

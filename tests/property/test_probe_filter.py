@@ -11,7 +11,7 @@ from correlator.probe.packets import MAX_EXTENSIONS, Packet, parse_packet
 from correlator.probe.techniques import name_technique
 
 LOWEST, HIGHEST = 1, 1024
-PROGRAMS = {version: build_filter(version, (LOWEST, HIGHEST), (LOWEST, HIGHEST)) for version in (4, 6)}
+PROGRAMS = {version: build_filter(version, ((LOWEST, HIGHEST),), ((LOWEST, HIGHEST),)) for version in (4, 6)}
 
 
 def run_filter(program: bytes, data: bytes, *, packet_type: int = 0, device_type: int = 1) -> int:
@@ -174,7 +174,7 @@ def test_the_filter_of_one_protocol_drops_the_other(version: int) -> None:
         17: struct.pack("!HHHH", 4444, 22, 8, 0),
     }
     expected, found = [], []
-    for watched, tcp_ports, udp_ports in ((6, (1, 99), None), (17, None, (1, 99))):
+    for watched, tcp_ports, udp_ports in ((6, ((1, 99),), ()), (17, (), ((1, 99),))):
         program = build_filter(version, tcp_ports, udp_ports)
         for protocol, transport in body.items():
             if version == 4:

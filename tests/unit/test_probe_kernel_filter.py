@@ -32,11 +32,11 @@ def test_an_unknown_label_is_our_bug() -> None:
 @pytest.mark.parametrize("version", [4, 6])
 def test_nothing_watched_lets_nothing_through(version: int) -> None:
     """No ranges: the one-instruction program."""
-    assert build_filter(version, None, None) == REJECT_ALL
+    assert build_filter(version, (), ()) == REJECT_ALL
 
 
 def test_programs_are_short() -> None:
     """They run for every packet of the host; the kernel takes 4096 instructions at most."""
-    watched = (1, 1024)
+    watched = ((1, 1024),)
     assert len(build_filter(4, watched, watched)) // 8 < 40
     assert len(build_filter(6, watched, watched)) // 8 < 400

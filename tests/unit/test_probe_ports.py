@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from correlator.model import SECOND
-from correlator.probe.ports import PortsInUse, is_reachable, mark_ranges, span_ranges
+from correlator.probe.ports import PortsInUse, is_reachable, list_ranges, mark_ranges
 
 
 def test_a_port_stays_in_use_for_exactly_the_linger() -> None:
@@ -47,5 +47,22 @@ def test_ranges_are_inclusive_and_exclusions_win() -> None:
     watched = mark_ranges(((0, 2), (100, 100), (65535, 65535)), {1})
     assert [port for port in range(65536) if watched[port]] == [0, 2, 100, 65535]
     assert len(watched) == 65536
-    assert span_ranges(((100, 200), (0, 2), (65535, 65535))) == (0, 65535)
-    assert span_ranges(()) is None
+    assert list_ranges(watched, 9) == ((0, 0), (2, 2), (100, 100), (65535, 65535))
+
+
+def test_too_many_ranges_are_joined_where_they_are_nearest() -> None:
+    """The kernel filter compares only so many; what it passes too much, Python drops."""
+    watched = mark_ranges(((10, 12), (14, 14), (100, 110), (120, 120), (9000, 9000)), ())
+    assert list_ranges(watched, 4) == ((10, 14), (100, 110), (120, 120), (9000, 9000))
+    assert list_ranges(watched, 2) == ((10, 120), (9000, 9000))
+    assert list_ranges(watched, 1) == ((10, 9000),)
+    assert list_ranges(bytes(65536), 1) == ()
+
+
+def test_a_port_once_used_is_remembered_for_good() -> None:
+    """Long after the linger: whoever talked to it may not know that it is gone."""
+    ports = PortsInUse(SECOND)
+    ports.note({22}, 0)
+    ports.mark_used({700})
+    ports.forget(SECOND)
+    assert (ports.numbers(), [port for port in range(65536) if ports.ever[port]]) == ([], [22, 700])
