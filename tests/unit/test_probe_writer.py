@@ -102,6 +102,23 @@ def test_one_line_in_both_places(
     assert stat.S_IMODE((tmp_path / "alert.log").stat().st_mode) == 0o640
 
 
+def test_line_feeds_in_syslog_stand_where_portsentry_sends_them(
+    writer_for: Callable[..., Writer], tmp_path: Path, syslog: socket.socket
+) -> None:
+    """In the datagram, for start and stop and never for a probe; the alert log has one a line anyway."""
+    writer = writer_for(tmp_path)
+    said = [
+        "adminalert: PortSentry 1.2 is starting.",
+        "adminalert: Advanced mode will manually exclude port: 113 ",
+        "attackalert: TCP SYN/Normal scan from host: 192.0.2.2/192.0.2.2 to TCP port: 1",
+    ]
+    for text in said:
+        writer.write(text, AT, 0)
+    datagrams = [syslog.recv(999).decode().split("]: ", 1)[1] for _ in said]
+    assert datagrams == [said[0] + "\n", *said[1:]]
+    assert texts(tmp_path / "alert.log") == said
+
+
 def texts(path: Path) -> list[str]:
     """What the lines of a log say, without their headers."""
     found = [re.fullmatch(r"\S+ vm portsentry\[\d+\]: (.*)", line) for line in path.read_text().splitlines()]
