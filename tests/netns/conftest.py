@@ -1,0 +1,138 @@
+"""What tests of a running probe share: the probe, a scanner, and waiting until all was worked off."""
+
+import itertools
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from correlator.drill.lab import SCANNER4, SCANNER6, VICTIM4, VICTIM6, Lab
+from correlator.drill.scanner import Scanner
+
+WaitUntil = Callable[..., None]
+MARKS = itertools.cycle(range(901, 1000))
+"""Ports of the probes that only say "everything before this was worked off"."""
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from correlator.model import SECOND
+from correlator.probe.service import run_probe
+from correlator.settings import Paths, ProbeSettings
+folder = Path(sys.argv[1])
+paths = Paths(alert_log=folder / "alert.log", run=folder, syslog=folder / "log")
+ports = ((1, 1024),)
+options = eval(sys.argv[2])
+sys.exit(run_probe(ProbeSettings(**{"paths": paths, "linger": SECOND, **options}), echo=True))
+"""
+
+
+class Probe:
+    """A running probe in the lab's victim, and what it wrote."""
+
+    def __init__(self, lab: Lab, folder: Path, options: str, *prefix: str, **environment: str) -> None:
+        self.folder = folder
+        self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notices.bind(str(folder / "notify"))
+        self.notices.settimeout(10)
+        self.child = lab.victim.popen(
+            *prefix,
+            sys.executable,
+            "-c",
+            PROGRAM,
+            str(folder),
+            options,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "NOTIFY_SOCKET": str(folder / "notify"), **environment},
+        )
+        assert self.notices.recv(99) == b"READY=1"
+
+    def texts(self) -> list[str]:
+        """What the alert log's lines say, without their headers."""
+        try:
+            lines = (self.folder / "alert.log").read_text().splitlines()
+        except FileNotFoundError:  # between a rotation and the next line
+            return []
+        found = [re.fullmatch(r"\S+ \S+ portsentry\[\d+\]: (.*)", line) for line in lines]
+        return [match[1] for match in found if match is not None]
+
+    def alerts(self) -> list[str]:
+        """The lines about probes, without the marks that `settle` sends."""
+        return [text for text in self.texts() if text.startswith("attackalert") and not _is_mark(text)]
+
+    def status(self) -> dict[str, object]:
+        """The counters; empty before they are written first."""
+        try:
+            found: dict[str, object] = json.loads((self.folder / "probe.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def stop(self) -> tuple[int, str, str]:
+        """End it; return status, standard output, standard error."""
+        self.child.terminate()
+        output, complaint = self.child.communicate(timeout=10)
+        return self.child.returncode, output, complaint
+
+    def close(self) -> None:
+        """Give the descriptor back; the lab ends the process."""
+        self.notices.close()
+
+
+@pytest.fixture
+def scanner(lab: Lab) -> Iterator[Scanner]:
+    """A scanner in the lab."""
+    with Scanner(lab) as made:
+        yield made
+
+
+@pytest.fixture
+def start_probe(lab: Lab, tmp_path: Path) -> Iterator[Callable[..., Probe]]:
+    """A function that starts the probe with these settings and returns when it is ready."""
+    started: list[Probe] = []
+
+    def start(options: str = "{}", *prefix: str, **environment: str) -> Probe:
+        started.append(Probe(lab, tmp_path, options, *prefix, **environment))
+        return started[-1]
+
+    yield start
+    for probe in started:
+        probe.close()
+
+
+@pytest.fixture
+def probe_program() -> str:
+    """What runs a probe: the folder of its files and its settings are the arguments."""
+    return PROGRAM
+
+
+@pytest.fixture
+def probe(start_probe: Callable[..., Probe]) -> Probe:
+    """A running probe that watches 1 to 1024 and lingers for a second."""
+    return start_probe()
+
+
+@pytest.fixture
+def settle(scanner: Scanner, wait_until: WaitUntil) -> Callable[[Probe], None]:
+    """A function that returns when the probe has worked off all that was sent before, of both versions."""
+
+    def wait(probe: Probe) -> None:
+        for destination, source in ((VICTIM4, SCANNER4), (VICTIM6, SCANNER6)):
+            port = next(MARKS)
+            before = probe.texts()
+            line = f"attackalert: TCP SYN/Normal scan from host: {source}/{source} to TCP port: {port}"
+            scanner.send_tcp(port, destination=destination)
+            wait_until(lambda line=line, before=before: probe.texts().count(line) > before.count(line))
+
+    return wait
+
+
+def _is_mark(text: str) -> bool:
+    return int(re.search(r"port: (\d+)", text)[1]) > 900
