@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from correlator import __version__
-from correlator.cli import blocks, check, drill, explain, processes, run, status, why
+from correlator.cli import blocks, check, drill, explain, import_, processes, run, status, why
 from correlator.errors import PortwardError
 
-_GROUPS = (run, processes, status, blocks, why, explain, check, drill)
+_GROUPS = (run, processes, status, blocks, why, explain, check, drill, import_)
 _EPILOG = """\
 start here:
   portward run --observe         watch this host, show what would be blocked, block nothing

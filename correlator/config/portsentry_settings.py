@@ -1,0 +1,266 @@
+"""Says what a portsentry.conf means in our own settings, and where that is less or other than PortSentry's.
+
+Right by default: SCAN_TRIGGER counts as its manual says, forged evidence blocks briefly, ranges are ranges.
+With `compat` each of these is as in the real program. Whatever has no place in our settings yet is a `Gap`,
+never dropped in silence. Pure: a configuration in, settings and gaps out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from correlator.config.portsentry import PortSentryConf, take_as_version_1
+from correlator.config.settings import SiteSettings
+from correlator.errors import Fault
+from correlator.jails import JailDefinition
+from correlator.model import SECOND, Micros
+from correlator.settings import (
+    PROBE_MODES,
+    CorrelatorSettings,
+    EnforcerSettings,
+    Paths,
+    ProbeSettings,
+)
+
+DEFAULT_MODES = ("atcp", "audp")
+VERSION_2_MODES = {"stealth": ("stcp", "sudp"), "connect": ("tcp", "udp")}
+"""PortSentry 2.x watches TCP and UDP together, in one of two modes."""
+
+_DAY: Micros = 86_400 * SECOND
+SPAN: Micros = _DAY
+"""PortSentry keeps hits for ever; a day still joins a slow scan, and frees who was unlucky once."""
+COMPAT_SPAN: Micros = 364 * _DAY
+COMPAT_SPOOFABLE_BLOCK: Micros = 7000 * _DAY
+COMPAT_SPOOFABLE_A_MINUTE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something that a portsentry.conf asks for and we do not do, or do otherwise."""
+
+    where: str
+    """File and line."""
+    directive: str
+    note: str
+    is_lost: bool
+    """True: not done at all as yet. False: done otherwise, for the reason given."""
+
+    def __str__(self) -> str:
+        """One line that a person can act on."""
+        return f"{self.where}: {self.directive}: {self.note}"
+
+
+def expand_modes(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return PortSentry's modes for names of either version, each once.
+
+    Raises: ValueError for a name that is neither's.
+    """
+    modes = tuple(mode for name in names for mode in VERSION_2_MODES.get(name, (name,)))
+    if unknown := set(modes) - set(PROBE_MODES):
+        raise ValueError(f"no mode of PortSentry: {', '.join(sorted(unknown))}")
+    return tuple(dict.fromkeys(modes))
+
+
+def settings_from_portsentry(
+    conf: PortSentryConf,
+    *,
+    modes: tuple[str, ...] = DEFAULT_MODES,
+    compat: bool = False,
+    faults: tuple[Fault, ...] = (),
+) -> tuple[SiteSettings, tuple[Gap, ...]]:
+    """Return the settings that do what PortSentry does with this file in these modes, and the gaps.
+
+    `faults` are those of reading; the settings hold them, and one for each list of ports that a mode needs.
+    """
+    modes = expand_modes(modes)
+    paths = map_paths(conf)
+    jails = map_jails(conf, modes, compat=compat)
+    is_blocking = any(jail.is_blocking for jail in jails.values())
+    settings = SiteSettings(
+        where=conf.path,
+        paths=paths,
+        probe=map_probe(conf, paths, modes, compat=compat),
+        enforcer=EnforcerSettings(paths=paths, is_enforcing=is_blocking),
+        correlator=CorrelatorSettings(paths=paths, is_blocking=is_blocking),
+        jails=jails,
+        faults=(*faults, *_missing_ports(conf, modes)),
+    )
+    return settings, find_gaps(conf, modes, compat=compat)
+
+
+def map_paths(conf: PortSentryConf) -> Paths:
+    """Return our files, with PortSentry's in their place where the file names them."""
+    default = Paths()
+    return Paths(
+        history=conf.history_file or default.history,
+        blocked=conf.blocked_file or default.blocked,
+        ignore=conf.ignore_file or default.ignore,
+    )
+
+
+def map_probe(
+    conf: PortSentryConf, paths: Paths, modes: tuple[str, ...], *, compat: bool = False
+) -> ProbeSettings:
+    """Return what the probe watches."""
+    return ProbeSettings(
+        paths=paths,
+        modes=modes,
+        tcp_ports=((0, conf.advanced_ports_tcp - 1),),
+        udp_ports=((0, conf.advanced_ports_udp - 1),),
+        exclude_tcp=conf.advanced_exclude_tcp,
+        exclude_udp=conf.advanced_exclude_udp,
+        tcp_list=_listed(conf, "TCP_PORTS", conf.tcp_ports, compat=compat),
+        udp_list=_listed(conf, "UDP_PORTS", conf.udp_ports, compat=compat),
+        banner=conf.port_banner,
+        compat=compat,
+        resolve_names=conf.resolve_host,
+    )
+
+
+def map_jails(
+    conf: PortSentryConf, modes: tuple[str, ...], *, compat: bool = False
+) -> dict[str, JailDefinition]:
+    """Return one jail, or one a protocol where TCP and UDP are answered otherwise or counted apart.
+
+    PortSentry is one process a protocol, each with its own count; one jail adds them up, which sees more.
+    """
+    protocols = [protocol for protocol in ("tcp", "udp") if _watches(modes, protocol)]
+    blocking = {protocol: _denies(conf, protocol) for protocol in protocols}
+    if compat or len(set(blocking.values())) > 1:
+        return {
+            f"portscan-{protocol}": _jail(
+                conf,
+                f"portscan-{protocol}",
+                f"portsentry-{protocol}",
+                is_blocking=blocking[protocol],
+                compat=compat,
+            )
+            for protocol in protocols
+        }
+    is_blocking = any(blocking.values())
+    return {"portscan": _jail(conf, "portscan", "portsentry", is_blocking=is_blocking, compat=compat)}
+
+
+def map_threshold(scan_trigger: int, *, compat: bool = False) -> int:
+    """Return how many strikes block.
+
+    SCAN_TRIGGER="2" says that two connects are allowed: the third blocks. The real program takes the second,
+    and 0 and 1 for the same.
+    """
+    return max(scan_trigger, 1) if compat else scan_trigger + 1
+
+
+def _jail(
+    conf: PortSentryConf, name: str, filter_: str, *, is_blocking: bool, compat: bool
+) -> JailDefinition:
+    default = JailDefinition(name="", where="", filters=())
+    return JailDefinition(
+        name=name,
+        where=str(conf.path),
+        filters=(filter_,),
+        threshold=map_threshold(conf.scan_trigger, compat=compat),
+        span=COMPAT_SPAN if compat else SPAN,
+        block_for=None,
+        spoofable_block_for=COMPAT_SPOOFABLE_BLOCK if compat else default.spoofable_block_for,
+        spoofable_a_minute=COMPAT_SPOOFABLE_A_MINUTE if compat else default.spoofable_a_minute,
+        is_blocking=is_blocking,
+    )
+
+
+def find_gaps(conf: PortSentryConf, modes: tuple[str, ...], *, compat: bool = False) -> tuple[Gap, ...]:
+    """Return what is not done, or done otherwise, in the order of the file."""
+    found = [*_lost(conf, modes), *_different(conf, modes, compat=compat)]
+    lines = {name: directive.line for name, directive in conf.given.items()}
+    return tuple(sorted(found, key=lambda gap: lines.get(gap.directive, 0)))
+
+
+def _lost(conf: PortSentryConf, modes: tuple[str, ...]) -> list[Gap]:
+    """Return what we do not do as yet."""
+    found = []
+    commands = {
+        "KILL_ROUTE": (conf.kill_route, "where we block, nftables drops the source"),
+        "KILL_HOSTS_DENY": (conf.kill_hosts_deny, "hosts.deny is left alone"),
+        "KILL_RUN_CMD": (conf.kill_run_cmd, "no command is run"),
+    }
+    for name, (command, instead) in commands.items():
+        if command:
+            found.append(Gap(conf.where(name), name, f'not carried out yet: "{command}"; {instead}', True))
+    if conf.kill_run_cmd_first:
+        name = "KILL_RUN_CMD_FIRST"
+        found.append(Gap(conf.where(name), name, "1 has no effect yet: no command is run", True))
+    for protocol in ("tcp", "udp"):
+        name = f"BLOCK_{protocol.upper()}"
+        if _watches(modes, protocol) and _block(conf, protocol) == 2:
+            note = "2 runs the external command alone, which is not carried out yet; we only observe"
+            found.append(Gap(conf.where(name), name, note, True))
+    if conf.resolve_host:
+        note = "names are not looked up yet; the address stands in their place"
+        found.append(Gap(conf.where("RESOLVE_HOST"), "RESOLVE_HOST", note, True))
+    return found
+
+
+def _different(conf: PortSentryConf, modes: tuple[str, ...], *, compat: bool) -> list[Gap]:
+    """Return what we do otherwise."""
+    notes: dict[str, str] = {}
+    for protocol in ("tcp", "udp"):
+        name = f"{protocol.upper()}_PORTS"
+        ports = conf.tcp_ports if protocol == "tcp" else conf.udp_ports
+        if not compat and _take_first(conf, name) != ports:
+            notes[name] = (
+                f"all its {len(ports)} ports count; PortSentry 1.2 takes 64, and of a range the first"
+            )
+        if _watches(modes, protocol) and _block(conf, protocol) == 1 and not _denies(conf, protocol):
+            notes[f"BLOCK_{protocol.upper()}"] = (
+                "without KILL_ROUTE and KILL_HOSTS_DENY PortSentry denies nobody; we only observe"
+            )
+    if conf.scan_trigger and not compat:
+        notes["SCAN_TRIGGER"] = (
+            f"{conf.scan_trigger} probes are allowed within a day and the next blocks, as the manual says;"
+            f" PortSentry alarms at number {conf.scan_trigger} and counts for ever"
+        )
+    if conf.blocked_file is not None:
+        notes["BLOCKED_FILE"] = "one file for all modes, without PortSentry's .tcp, .atcp and so on behind it"
+    written = conf.given.get("IGNORE_FILE")
+    if written is not None and conf.ignore_file not in (None, Path(written.text or "")):
+        notes["IGNORE_FILE"] = f"{conf.ignore_file} is read, from which Debian's init script built it"
+    forgeable = [mode[-3:] for mode in modes if mode != "tcp" and _denies(conf, mode[-3:])]
+    if forgeable and not compat:
+        note = "a packet that anybody can forge blocks for 10 minutes, 60 new sources a minute at most"
+        notes.setdefault(f"BLOCK_{forgeable[0].upper()}", note)
+    return [Gap(conf.where(name), name, note, False) for name, note in notes.items()]
+
+
+def _missing_ports(conf: PortSentryConf, modes: tuple[str, ...]) -> list[Fault]:
+    found = []
+    for protocol, ports in (("tcp", conf.tcp_ports), ("udp", conf.udp_ports)):
+        name = f"{protocol.upper()}_PORTS"
+        users = [mode for mode in modes if mode in (protocol, f"s{protocol}")]
+        if users and not ports:
+            expected = f"ports, which mode {users[0]} needs; PortSentry ends without them, with exit status 0"
+            got = "no ports" if name in conf.given else "no value"
+            found.append(Fault(conf.where(name), name, got, expected))
+    return found
+
+
+def _listed(conf: PortSentryConf, name: str, ports: tuple[int, ...], *, compat: bool) -> tuple[int, ...]:
+    return _take_first(conf, name) if compat else ports
+
+
+def _take_first(conf: PortSentryConf, name: str) -> tuple[int, ...]:
+    directive = conf.given.get(name)
+    taken = take_as_version_1(directive.text or "") if directive else ()
+    return tuple(port for port in taken if 1 <= port <= 65535)
+
+
+def _watches(modes: tuple[str, ...], protocol: str) -> bool:
+    return any(mode.endswith(protocol) for mode in modes)
+
+
+def _block(conf: PortSentryConf, protocol: str) -> int:
+    return conf.block_tcp if protocol == "tcp" else conf.block_udp
+
+
+def _denies(conf: PortSentryConf, protocol: str) -> bool:
+    """True where PortSentry would keep a source of this protocol out."""
+    return _block(conf, protocol) == 1 and bool(conf.kill_route or conf.kill_hosts_deny)

@@ -1,0 +1,351 @@
+"""What a portsentry.conf means to us, and `portward import portsentry`, which writes that down."""
+
+import json
+import os
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from correlator.cli import main
+from correlator.config.filters import load_filter
+from correlator.config.portsentry import (
+    find_static_ignore_file,
+    parse_portsentry_conf,
+    read_debian_modes,
+    read_portsentry_conf,
+)
+from correlator.config.portsentry_import import format_portward_toml
+from correlator.config.portsentry_settings import expand_modes, map_threshold, settings_from_portsentry
+from correlator.config.site import load_site
+from correlator.filters import Filter, failed_tests
+from correlator.model import SECOND
+
+ROOT = Path(__file__).parents[2]
+PATH = Path("/etc/portsentry/portsentry.conf")
+DEBIAN = (ROOT / "tests/golden/portsentry/portsentry.conf").read_bytes()
+FILES = b"""\
+IGNORE_FILE="/etc/portsentry/portsentry.ignore"
+HISTORY_FILE="/var/lib/portsentry/portsentry.history"
+BLOCKED_FILE="/var/lib/portsentry/portsentry.blocked"
+"""
+
+
+def parse(text):
+    """Read lines behind the three that PortSentry cannot do without; line 1 is the first of `text`."""
+    return parse_portsentry_conf(text.encode() + b"\n" + FILES, PATH)
+
+
+def blocking(protocols="TCP UDP", **directives):
+    """A configuration that denies, of the protocols given."""
+    lines = [f'BLOCK_{protocol}="1"' for protocol in protocols.split()]
+    lines += ['KILL_ROUTE="/sbin/iptables -I INPUT -s $TARGET$ -j DROP"']
+    conf, faults = parse("\n".join([*lines, *(f'{name}="{value}"' for name, value in directives.items())]))
+    assert faults == ()
+    return conf
+
+
+@pytest.mark.parametrize("count", [64, 65, 70])
+def test_more_than_64_ports_all_count_but_under_compat(count):
+    """PortSentry takes the first 64 without a word; ours is right by default, and says so."""
+    conf, faults = parse('TCP_PORTS="' + ",".join(str(2001 + index) for index in range(count)) + '"')
+    assert faults == ()
+    settings, gaps = settings_from_portsentry(conf, modes=("stcp",))
+    compat, _ = settings_from_portsentry(conf, modes=("stcp",), compat=True)
+    assert len(settings.probe.tcp_list) == count
+    assert len(compat.probe.tcp_list) == 64
+    assert ("TCP_PORTS" in [gap.directive for gap in gaps]) is (count > 64)
+
+
+def test_a_range_is_a_range_but_under_compat():
+    """PortSentry 1.2 takes `11-15` for port 11."""
+    conf = parse('TCP_PORTS="1,11-15"')[0]
+    settings, gaps = settings_from_portsentry(conf, modes=("tcp",))
+    assert settings.probe.tcp_list == (1, 11, 12, 13, 14, 15)
+    assert "PortSentry 1.2 takes 64, and of a range the first" in gaps[0].note
+    assert settings_from_portsentry(conf, modes=("tcp",), compat=True)[0].probe.tcp_list == (1, 11)
+
+
+def test_debians_own_file_means_what_portsentry_does():
+    """Below 1024 means 0 to 1023; nothing is blocked; its files are kept."""
+    conf, _ = parse_portsentry_conf(DEBIAN, PATH)
+    settings, gaps = settings_from_portsentry(conf)
+    assert settings.faults == ()
+    probe = settings.probe
+    assert (probe.tcp_ports, probe.udp_ports) == (((0, 1023),), ((0, 1023),))
+    assert (probe.exclude_tcp, probe.exclude_udp) == ((113, 139), (520, 138, 137, 67))
+    assert (probe.modes, probe.tcp_list, probe.banner) == (("atcp", "audp"), conf.tcp_ports, "")
+    assert str(settings.paths.history) == "/var/lib/portsentry/portsentry.history"
+    assert str(settings.paths.ignore) == "/etc/portsentry/portsentry.ignore"
+    jail = settings.jails["portscan"]
+    assert (jail.filters, jail.threshold, jail.block_for, jail.is_blocking) == (
+        ("portsentry",),
+        1,
+        None,
+        False,
+    )
+    assert not settings.enforcer.is_enforcing
+    assert [(gap.directive, gap.is_lost) for gap in gaps] == [
+        ("BLOCKED_FILE", False),
+        ("KILL_ROUTE", True),
+        ("KILL_HOSTS_DENY", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "ours", "compat"), [(0, 1, 1), (1, 2, 1), (2, 3, 2), (3, 4, 3), (50, 51, 50)]
+)
+def test_scan_trigger(trigger, ours, compat):
+    """N connects are allowed and the next alarms, as the manual says; the real program alarms on the Nth."""
+    assert map_threshold(trigger) == ours
+    assert map_threshold(trigger, compat=True) == compat
+    conf = blocking(SCAN_TRIGGER=trigger)
+    assert settings_from_portsentry(conf)[0].jails["portscan"].threshold == ours
+    jails = settings_from_portsentry(conf, compat=True)[0].jails
+    assert {jail.threshold for jail in jails.values()} == {compat}
+
+
+def test_responses_of_one_protocol_make_a_jail_each():
+    """BLOCK_TCP=1 with BLOCK_UDP=0 blocks on TCP alone."""
+    settings, _ = settings_from_portsentry(blocking("TCP"))
+    assert {name: (jail.filters, jail.is_blocking) for name, jail in settings.jails.items()} == {
+        "portscan-tcp": (("portsentry-tcp",), True),
+        "portscan-udp": (("portsentry-udp",), False),
+    }
+    assert settings.enforcer.is_enforcing
+    assert list(settings_from_portsentry(blocking("TCP"), modes=("atcp",))[0].jails) == ["portscan"]
+    assert list(settings_from_portsentry(blocking())[0].jails) == ["portscan"]
+
+
+def test_forged_evidence_blocks_briefly_but_under_compat():
+    """Anybody could otherwise have anybody blocked for ever; the difference is said."""
+    conf = blocking()
+    settings, gaps = settings_from_portsentry(conf)
+    jail = settings.jails["portscan"]
+    assert (jail.spoofable_block_for, jail.spoofable_a_minute) == (600 * SECOND, 60)
+    assert any("forge" in gap.note for gap in gaps)
+    settings, gaps = settings_from_portsentry(conf, compat=True)
+    assert settings.jails["portscan-udp"].spoofable_block_for > 365 * 86_400 * SECOND
+    assert not any("forge" in gap.note for gap in gaps)
+    assert not any("forge" in gap.note for gap in settings_from_portsentry(conf, modes=("tcp",))[1])
+
+
+@pytest.mark.parametrize("value", ["0", "2"])
+def test_block_0_and_2_only_observe(value):
+    """2 runs the external command alone, which is not carried out yet, and is said."""
+    conf, _ = parse(f'BLOCK_TCP="{value}"\nKILL_ROUTE="x $TARGET$"')
+    settings, gaps = settings_from_portsentry(conf, modes=("atcp",))
+    assert not settings.jails["portscan"].is_blocking
+    assert ("BLOCK_TCP" in [gap.directive for gap in gaps if gap.is_lost]) is (value == "2")
+
+
+def test_block_1_without_a_response_denies_nobody():
+    """As in PortSentry, which only writes the host down."""
+    settings, gaps = settings_from_portsentry(parse('BLOCK_TCP="1"')[0], modes=("atcp",))
+    assert not settings.jails["portscan"].is_blocking
+    assert "PortSentry denies nobody" in next(gap.note for gap in gaps if gap.directive == "BLOCK_TCP")
+
+
+@pytest.mark.parametrize(
+    ("modes", "keys"),
+    [
+        (("tcp",), ["TCP_PORTS"]),
+        (("stcp", "sudp"), ["TCP_PORTS", "UDP_PORTS"]),
+        (("connect",), ["TCP_PORTS", "UDP_PORTS"]),
+        (("atcp", "audp"), []),
+    ],
+)
+def test_a_mode_without_its_ports_is_a_fault(modes, keys):
+    """PortSentry forks, ends in syslog alone, and exits with 0."""
+    faults = settings_from_portsentry(parse("")[0], modes=modes)[0].faults
+    assert [fault.key for fault in faults] == keys
+    assert all("PortSentry ends without them" in fault.expected for fault in faults)
+
+
+def test_modes_of_either_version():
+    """Each once, in the order given; a name of nobody's is our own mistake."""
+    assert expand_modes(("stealth", "stcp", "atcp")) == ("stcp", "sudp", "atcp")
+    with pytest.raises(ValueError, match="no mode of PortSentry: xtcp"):
+        expand_modes(("xtcp",))
+
+
+def test_what_has_no_place_yet_is_said():
+    """Each with its line and the text as written."""
+    conf = blocking(
+        KILL_RUN_CMD="/bin/mail $TARGET$", KILL_RUN_CMD_FIRST="1", RESOLVE_HOST="1", SCAN_TRIGGER="2"
+    )
+    lost = {gap.directive: str(gap) for gap in settings_from_portsentry(conf)[1] if gap.is_lost}
+    assert '"/bin/mail $TARGET$"; no command is run' in lost["KILL_RUN_CMD"]
+    assert lost["KILL_RUN_CMD"].startswith(f"{PATH}:4: KILL_RUN_CMD: ")
+    assert "names are not looked up yet" in lost["RESOLVE_HOST"]
+    assert list(lost) == ["KILL_ROUTE", "KILL_RUN_CMD", "KILL_RUN_CMD_FIRST", "RESOLVE_HOST"]
+
+
+@pytest.mark.parametrize("half", ["tcp", "udp"])
+def test_the_halves_of_the_filter_read_what_the_whole_reads(half):
+    """Each understands its protocol's lines as `portsentry` does, and finds nothing in the other's."""
+
+    def load(name):
+        definition, faults = load_filter(ROOT / f"filters/{name}.toml", alert_log=Path("/x"))
+        assert faults == []
+        return definition
+
+    whole, part = load("portsentry"), load(f"portsentry-{half}")
+    other = "UDP" if half == "tcp" else "TCP"
+    tests = [
+        replace(test, expect=None if f" to {other} port: " in test.line else test.expect)
+        for test in whole.tests
+    ]
+    assert list(failed_tests(Filter(replace(part, tests=tuple(tests))))) == []
+
+
+# The import
+
+
+@pytest.fixture
+def installation(tmp_path):
+    """Debian's layout, with PortSentry's configuration in it."""
+    folder = tmp_path / "etc/portsentry"
+    folder.mkdir(parents=True)
+    (folder / "portsentry.conf").write_bytes(DEBIAN)
+    return folder
+
+
+def test_import_prints_settings_that_load_without_fault(installation, tmp_path, capsys):
+    """Data on standard output, what is missing on standard error, 1 because something is."""
+    assert main(["import", "portsentry", str(installation)]) == 1
+    output, errors = capsys.readouterr()
+    (tmp_path / "portward.toml").write_text(output)
+    site = load_site(tmp_path)
+    conf, _ = read_portsentry_conf(installation / "portsentry.conf")
+    expected, _ = settings_from_portsentry(conf)
+    assert site.faults == ()
+    assert site.probe == expected.probe
+    assert site.paths == expected.paths
+    assert [replace(jail, where="") for jail in site.jails.values()] == [
+        replace(jail, where="") for jail in expected.jails.values()
+    ]
+    assert 'tcp_ports = "0-1023"  # ADVANCED_PORTS_TCP, line 5' in output
+    assert '#   KILL_HOSTS_DENY, line 18: not carried out yet: "ALL: $TARGET$ : DENY"' in output
+    assert "portsentry.conf:17: KILL_ROUTE: not carried out yet" in errors
+    assert errors.count("\n") == 3
+
+
+@pytest.mark.parametrize("compat", [False, True])
+@pytest.mark.parametrize("modes", ["tcp,udp", "stealth", "atcp", "atcp,sudp"])
+def test_import_of_a_blocking_site_loads(tmp_path, modes, compat):
+    """TCP blocks and UDP does not: in every mode what is written is what is meant."""
+    conf = replace(blocking("TCP", TCP_PORTS="1", UDP_PORTS="7", PORT_BANNER="a\\b 'c' #"), path=PATH)
+    settings, gaps = settings_from_portsentry(conf, modes=tuple(modes.split(",")), compat=compat)
+    (tmp_path / "portward.toml").write_text(format_portward_toml(settings, conf, gaps))
+    site = load_site(tmp_path)
+    assert site.faults == ()
+    assert (site.probe, site.enforcer, site.correlator) == (
+        settings.probe,
+        settings.enforcer,
+        settings.correlator,
+    )
+    assert {name: replace(jail, where="") for name, jail in site.jails.items()} == {
+        name: replace(jail, where="") for name, jail in settings.jails.items()
+    }
+
+
+def test_import_writes_into_a_folder_and_never_over_a_file(installation, tmp_path, capsys):
+    """A second time it refuses, with 73, and leaves the file as it is."""
+    out = tmp_path / "new/portward"
+    assert main(["import", "portsentry", str(installation / "portsentry.conf"), "--out", str(out)]) == 1
+    assert f"{out}/portward.toml: written" in capsys.readouterr().out
+    (out / "portward.toml").write_text("mine")
+    assert main(["import", "portsentry", str(installation), "--out", str(out)]) == 73
+    assert "is there already, and is not overwritten" in capsys.readouterr().err
+    assert (out / "portward.toml").read_text() == "mine"
+    (out / "file").write_text("")
+    assert main(["import", "portsentry", str(installation), "--out", str(out / "file")]) == 73
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_import_of_what_can_all_be_carried_over_is_0(installation, capsys):
+    """Nothing is missing: a site that only reports."""
+    (installation / "portsentry.conf").write_bytes(FILES)
+    assert main(["import", "portsentry", str(installation)]) == 0
+    assert "done otherwise: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "expected"),
+    [
+        (b"", (), "HISTORY_FILE: got no value, expected a path; PortSentry 1.2 does not start without it"),
+        (FILES, ("--modes", "tcp"), "TCP_PORTS: got no value, expected ports, which mode tcp needs"),
+        (FILES + b'BLOCK_TCP="yes"', (), ":4: BLOCK_TCP: got 'yes', expected a whole number from 0 to 2"),
+        (None, (), "portsentry.conf: file: got No such file or directory"),
+    ],
+)
+def test_import_of_a_faulty_file_is_78(installation, capsys, text, arguments, expected):
+    """All faults on standard error, nothing on standard output, no traceback."""
+    path = installation / "portsentry.conf"
+    path.unlink() if text is None else path.write_bytes(text)
+    assert main(["import", "portsentry", str(installation), *arguments]) == 78
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert expected in errors
+    assert main(["import", "portsentry", str(path), "--json", *arguments]) == 78
+    assert json.loads(capsys.readouterr().out)["faults"][0]["where"].startswith(str(path))
+
+
+def test_import_as_json(installation, capsys):
+    """The settings as text, and each gap with its place."""
+    main(["import", "portsentry", str(installation), "--json", "--compat"])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["faults"], found["written"]) == ("import", [], None)
+    assert tomllib.loads(found["settings"])["probe"]["compat"] is True
+    assert [gap["directive"] for gap in found["gaps"] if gap["is_lost"]] == ["KILL_ROUTE", "KILL_HOSTS_DENY"]
+
+
+def test_import_takes_the_modes_of_debians_init_script(installation, capsys):
+    """And --modes overrules them; a word that is no mode is passed over, as the script refuses it."""
+    default = installation.parent / "default"
+    default.mkdir()
+    (default / "portsentry").write_text('# x\nTCP_MODE="stcp"\nUDP_MODE=udp # y\n')
+    assert read_debian_modes(installation / "portsentry.conf") == ("stcp", "udp")
+    main(["import", "portsentry", str(installation)])
+    assert 'modes = ["stcp", "udp"]' in capsys.readouterr().out
+    main(["import", "portsentry", str(installation), "--modes=-atcp,audp"])
+    assert 'modes = ["atcp", "audp"]' in capsys.readouterr().out
+    (default / "portsentry").write_text('TCP_MODE="ATCP"\nUDP_MODE=""\n')
+    main(["import", "portsentry", str(installation)])
+    assert 'modes = ["atcp", "audp"]' in capsys.readouterr().out
+
+
+def test_import_refuses_a_mode_that_there_is_not(installation, capsys):
+    """Usage: 2."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["import", "portsentry", str(installation), "--modes", "xtcp"])
+    assert exit_.value.code == 2
+    assert "no mode 'xtcp'" in capsys.readouterr().err
+
+
+def test_import_reads_debians_static_ignore_file(installation, capsys):
+    """The one people edit: nobody rebuilds the other once PortSentry is gone."""
+    ignore = installation / "portsentry.ignore"
+    path = installation / "portsentry.conf"
+    path.write_bytes(FILES.replace(b"/etc/portsentry/portsentry.ignore", bytes(ignore)))
+    conf, _ = read_portsentry_conf(path)
+    assert find_static_ignore_file(conf) is None
+    assert find_static_ignore_file(replace(conf, ignore_file=Path("/"))) is None
+    assert find_static_ignore_file(replace(conf, ignore_file=Path("/" + "x" * 900))) is None
+    ignore.with_name("portsentry.ignore.static").write_text("127.0.0.1/32\n")
+    assert main(["import", "portsentry", str(path)]) == 0
+    output, errors = capsys.readouterr()
+    assert f'ignore = "{ignore}.static"' in output
+    assert "from which Debian's init script built it" in errors
+
+
+def test_import_of_a_file_with_a_name_that_is_no_utf8(tmp_path, capsys):
+    """A name on a disk is bytes; it can neither break the output nor end a comment."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9\nmode = 1")
+    folder.mkdir()
+    (folder / "portsentry.conf").write_bytes(FILES)
+    for arguments in ((), ("--json",)):
+        assert main(["import", "portsentry", str(folder), *arguments]) == 0
+        assert "\\udce9\\nmode = 1" in capsys.readouterr().out.replace("\\\\", "\\")
