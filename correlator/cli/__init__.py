@@ -43,7 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--config",
         type=Path,
         metavar="DIR",
-        help="folder with portward.toml, jails.d and filters (default /etc/portward, else what we ship)",
+        help="folder with portward.toml, jails.d and filters, or a portsentry.conf"
+        " (default /etc/portward, else what we ship)",
     )
     common.add_argument("--json", action="store_true", help="print data as JSON, one object")
     for group in _GROUPS:

@@ -63,22 +63,11 @@ def _modes(text: str) -> tuple[str, ...]:
 
 
 def _run_portsentry(options: argparse.Namespace) -> int:
-    from correlator.config.portsentry import (
-        CONF_FILE,
-        find_static_ignore_file,
-        read_debian_modes,
-        read_portsentry_conf,
-    )
     from correlator.config.portsentry_import import format_portward_toml
-    from correlator.config.portsentry_settings import DEFAULT_MODES, settings_from_portsentry
+    from correlator.config.portsentry_settings import load_portsentry
 
-    path = options.path / CONF_FILE if os.path.isdir(options.path) else options.path
-    conf, faults = read_portsentry_conf(path)
-    conf = replace(conf, ignore_file=find_static_ignore_file(conf) or conf.ignore_file)
-    known = tuple(mode for mode in read_debian_modes(path) if mode in _MODES)
-    settings, gaps = settings_from_portsentry(
-        conf, modes=options.modes or known or DEFAULT_MODES, compat=options.compat, faults=faults
-    )
+    conf, settings, gaps = load_portsentry(options.path, modes=options.modes, compat=options.compat)
+    path = settings.where
     if settings.faults:
         if options.json:
             print_json("import", file=printable(str(path)), faults=_printable(settings.faults))

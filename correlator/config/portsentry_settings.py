@@ -7,10 +7,17 @@ never dropped in silence. Pure: a configuration in, settings and gaps out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from correlator.config.portsentry import PortSentryConf, take_as_version_1
+from correlator.config.portsentry import (
+    CONF_FILE,
+    PortSentryConf,
+    find_static_ignore_file,
+    read_debian_modes,
+    read_portsentry_conf,
+    take_as_version_1,
+)
 from correlator.config.settings import SiteSettings
 from correlator.errors import Fault
 from correlator.jails import JailDefinition
@@ -60,6 +67,24 @@ def expand_modes(names: tuple[str, ...]) -> tuple[str, ...]:
     if unknown := set(modes) - set(PROBE_MODES):
         raise ValueError(f"no mode of PortSentry: {', '.join(sorted(unknown))}")
     return tuple(dict.fromkeys(modes))
+
+
+def load_portsentry(
+    path: Path, *, modes: tuple[str, ...] | None = None, compat: bool = False
+) -> tuple[PortSentryConf, SiteSettings, tuple[Gap, ...]]:
+    """Read a portsentry.conf (or the one in a folder) and return what it means.
+
+    Without `modes` they are those of Debian's /etc/default/portsentry, else advanced stealth mode.
+    """
+    if path.is_dir():
+        path = path / CONF_FILE
+    conf, faults = read_portsentry_conf(path)
+    conf = replace(conf, ignore_file=find_static_ignore_file(conf) or conf.ignore_file)
+    known = tuple(mode for mode in read_debian_modes(path) if mode in PROBE_MODES)
+    settings, gaps = settings_from_portsentry(
+        conf, modes=modes or known or DEFAULT_MODES, compat=compat, faults=faults
+    )
+    return conf, settings, gaps
 
 
 def settings_from_portsentry(

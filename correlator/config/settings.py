@@ -47,6 +47,16 @@ class SiteSettings:
         """The faults that should stop a start: those in the settings file itself."""
         return tuple(fault for fault in self.faults if fault.where.startswith(str(self.where)))
 
+    def in_mode(self, mode: str) -> SiteSettings:
+        """Return the same with every jail observing, or every jail blocking."""
+        is_blocking = mode == "block"
+        return replace(
+            self,
+            enforcer=replace(self.enforcer, is_enforcing=is_blocking and bool(self.jails)),
+            correlator=replace(self.correlator, is_blocking=is_blocking),
+            jails={name: replace(jail, is_blocking=is_blocking) for name, jail in self.jails.items()},
+        )
+
 
 def settings_file(folder: Path | None) -> Path:
     """Return the settings file of `folder`, else of /etc/portward, else the one we ship."""
@@ -57,7 +67,15 @@ def settings_file(folder: Path | None) -> Path:
 
 
 def load_settings(folder: Path | None = None, *, mode: str | None = None) -> SiteSettings:
-    """Read everything below `folder` but filters; `mode` (`observe`, `block`) overrules the files."""
+    """Read everything below `folder` but filters; `mode` (`observe`, `block`) overrules the files.
+
+    In the place of a folder a portsentry.conf may be given: it is run as it stands.
+    """
+    if folder is not None and folder.is_file():
+        from correlator.config.portsentry_settings import load_portsentry
+
+        _conf, settings, _gaps = load_portsentry(folder)
+        return settings if mode is None else settings.in_mode(mode)
     where = settings_file(folder)
     faults: list[Fault] = []
     table = File(where, faults).table()
@@ -76,9 +94,7 @@ def load_settings(folder: Path | None = None, *, mode: str | None = None) -> Sit
     jails = {
         name: read_jail(name, jail_table, is_blocking=is_blocking) for name, jail_table in jail_tables.items()
     }
-    if mode is not None:
-        jails = {name: replace(jail, is_blocking=is_blocking) for name, jail in jails.items()}
-    return SiteSettings(
+    settings = SiteSettings(
         where=where,
         paths=paths,
         probe=probe,
@@ -87,6 +103,7 @@ def load_settings(folder: Path | None = None, *, mode: str | None = None) -> Sit
         jails=jails,
         faults=tuple(faults),
     )
+    return settings if mode is None else settings.in_mode(mode)
 
 
 def _paths(table: Table, folder: Path) -> Paths:

@@ -225,3 +225,24 @@ def test_every_shipped_filter_passes_its_own_tests(path):
     assert any(test.expect is None for test in definition.tests)
     assert any(test.expect is not None for test in definition.tests)
     assert definition.description != ""
+
+
+def test_a_portsentry_conf_runs_in_the_place_of_a_folder(tmp_path):
+    """`--config PATH/portsentry.conf`: the file as it stands; the command line overrules its BLOCK_*."""
+    conf = tmp_path / "portsentry.conf"
+    conf.write_text(
+        'TCP_PORTS="1,11"\nUDP_PORTS="1,7"\nADVANCED_PORTS_TCP="1024"\nADVANCED_PORTS_UDP="1024"\n'
+        f'IGNORE_FILE="{tmp_path}/ignore"\nHISTORY_FILE="{tmp_path}/history"\nBLOCKED_FILE="{tmp_path}/blocked"\n'
+        'BLOCK_TCP="1"\nBLOCK_UDP="0"\nKILL_ROUTE="/sbin/route add -host $TARGET$ reject"\n'
+    )
+    site = load_site(conf)
+    assert site.faults == ()
+    assert {name: jail.is_blocking for name, jail in site.jails.items()} == {
+        "portscan-tcp": True,
+        "portscan-udp": False,
+    }
+    assert site.probe.tcp_ports == ((0, 1023),)
+    assert site.paths.history == tmp_path / "history"
+    assert not any(jail.is_blocking for jail in load_site(conf, mode="observe").jails.values())
+    conf.write_text("TCP_PORTS=1\n")
+    assert load_site(conf).fatal != ()
