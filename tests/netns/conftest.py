@@ -67,6 +67,10 @@ class Probe:
         """The lines about probes, without the marks that `settle` sends."""
         return [text for text in self.texts() if text.startswith("attackalert") and not _is_mark(text)]
 
+    def reports(self) -> list[str]:
+        """All lines about probes, marks too where a test has made some."""
+        return [text for text in self.texts() if text.startswith("attackalert")]
+
     def status(self) -> dict[str, object]:
         """The counters; empty before they are written first."""
         try:
