@@ -1,0 +1,61 @@
+"""What our probe does otherwise than PortSentry 1.2, on purpose: one sentence each, with the reason.
+
+tests/netns/test_differential.py shows each of them on real packets (`LIMIT_OF_LINES`:
+tests/unit/test_probe_watch.py), and demands that there is no other; docs/portsentry.md lists them.
+"""
+
+ONE_PROCESS = "One probe serves several modes: it says once that it starts, listens and shuts down."
+RIGHT_PORTS = (
+    "Where a port of the list is in use, PortSentry's -tcp and -udp report the wrong port for every one"
+    " behind it in the list; ours names the port that was probed."
+)
+NO_STRAY_PORT = (
+    "Where a port of the list is in use, PortSentry's -stcp and -sudp watch in its place whatever number the"
+    " memory held, often 0; ours watches the ports of the list."
+)
+LIMIT_WITHOUT_A_LIST = (
+    "Where nothing is in use and nothing excluded, PortSentry's advanced modes watch all 65,536 ports; ours"
+    " keeps to ADVANCED_PORTS_TCP and ADVANCED_PORTS_UDP."
+)
+LOOPBACK_SERVICE = (
+    "A service on 127.0.0.1 alone blinds PortSentry for its port, which is closed to everybody else; ours"
+    " reports probes of it."
+)
+CLOSED_CONNECTIONS = (
+    "A connection that its service closed blinds PortSentry for the port for a minute after the service is"
+    " gone (TIME_WAIT); ours asks who would take the packet."
+)
+LINGER = (
+    "PortSentry watches a port again as soon as its service is gone; ours waits for `linger`, so that the"
+    " clients of a restarting service are let be."
+)
+OWN_PROBES = "PortSentry reports the host's own packets to itself; ours never does."
+NOT_TO_US = (
+    "PortSentry reports packets to a broadcast address, the noise of any network; ours only what is sent to"
+    " one of the host's addresses."
+)
+RESERVED_SOURCE = "PortSentry reports senders in 240.0.0.0/4, which exist nowhere; ours does not."
+BROKEN_SEGMENTS = (
+    "PortSentry reports TCP segments and UDP datagrams that are shorter than their headers by what the memory"
+    " behind them held; to ours they are counted as unreadable."
+)
+BEFORE_NETFILTER = (
+    "PortSentry never sees what a firewall rule drops; ours looks in front of the firewall, and so can tell"
+    " that a blocked source goes on."
+)
+IGNORED_HOSTS = (
+    "PortSentry writes nothing about hosts in its ignore file; our probe reports what it sees, and the"
+    " correlator ignores them."
+)
+HIDDEN_SCANS = (
+    "PortSentry sees nothing that has ACK set; ours reports ACK, window and Maimon scans by our own kernel's"
+    " answers (`hidden_scans`)."
+)
+NO_LOOPS = (
+    "PortSentry's -udp sends its banner to any port, another PortSentry's too, and they go on for ever; ours"
+    " sends it to no port below 1024 and to none that it holds open."
+)
+LIMIT_OF_LINES = (
+    "PortSentry writes a line for every packet that it gets to see, however many; ours no more than"
+    " `lines_a_second`, and says how many it left out."
+)
