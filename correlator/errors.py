@@ -76,6 +76,12 @@ class MissingToolError(PortwardError):
     exit_status = 69
 
 
+class CaptureFileError(PortwardError):
+    """A file of packets cannot be read; says what it is and what was expected."""
+
+    exit_status = 65  # EX_DATAERR
+
+
 class BusyError(PortwardError):
     """Another process of ours already does this work."""
 

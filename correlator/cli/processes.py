@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import socket
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from correlator.cli import site as sites
+from correlator.model import parse_source
+from correlator.settings import ProbeSettings
 
 _MODES = {
     "tcp": "open the TCP ports of the list, report who connects",
@@ -25,6 +32,16 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         probe.add_argument(
             f"-{mode}", dest="modes", action="append_const", const=mode, help=f"{meaning}; any may be joined"
         )
+    probe.add_argument(
+        "--read", type=Path, metavar="FILE", help="print what a probe would have written about a capture file"
+    )
+    probe.add_argument(
+        "--own",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="with --read: an address of the host that was probed (default: the one in most packets)",
+    )
     probe.add_argument("--echo", action="store_true", help="show each line on standard output too")
     probe.set_defaults(run=_run_probe)
     correlate = commands.add_parser("correlate", parents=[common], help="read logs, count, decide")
@@ -42,12 +59,38 @@ def _add_mode(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_probe(options: argparse.Namespace) -> int:
-    from correlator.probe.service import run_probe
-
     settings = sites.load_settings(options).probe
     if options.modes:
         settings = replace(settings, modes=tuple(dict.fromkeys(options.modes)))
+    if options.read is not None:
+        return _read_capture(options, settings)
+    from correlator.probe.service import run_probe
+
     return run_probe(settings, echo=options.echo)
+
+
+def _read_capture(options: argparse.Namespace, settings: ProbeSettings) -> int:
+    from correlator.attackalert import SYSLOG_IDENTIFIER
+    from correlator.probe.replay import replay_capture, survey_capture
+    from correlator.probe.stamps import Stamps
+    from correlator.probe.watch import spell_address
+
+    survey = survey_capture(
+        options.read, [parse_source(text).network.network_address.packed for text in options.own]
+    )
+    own = ", ".join(sorted(map(spell_address, survey.own))) or "none"
+    if not options.own:
+        print(f"portward probe: own addresses taken to be {own}; else say --own", file=sys.stderr)
+    stamps = Stamps()
+    found = 0
+    for at, text in replay_capture(options.read, settings, survey):
+        found += 1
+        stamp = stamps.alert_log(at)
+        if options.json:
+            print(json.dumps({"at": stamp, "text": text}))
+        else:
+            print(f"{stamp} {socket.gethostname()} {SYSLOG_IDENTIFIER}[{os.getpid()}]: {text}")
+    return 0 if found else 1
 
 
 def _run_correlator(options: argparse.Namespace) -> int:
