@@ -6,18 +6,29 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from correlator.probe.kernel_filter import DEVICE_TYPE, PACKET_TYPE, build_filter
+from correlator.probe.answers import read_segment
+from correlator.probe.kernel_filter import (
+    DEVICE_TYPE,
+    MOST_RANGES,
+    OUTGOING,
+    PACKET_TYPE,
+    PROTOCOL,
+    build_answer_filter,
+    build_filter,
+)
 from correlator.probe.packets import MAX_EXTENSIONS, Packet, parse_packet
-from correlator.probe.techniques import name_technique
+from correlator.probe.techniques import ACK, RST, SYN, name_technique
 
 LOWEST, HIGHEST = 1, 1024
 PROGRAMS = {version: build_filter(version, ((LOWEST, HIGHEST),), ((LOWEST, HIGHEST),)) for version in (4, 6)}
 
 
-def run_filter(program: bytes, data: bytes, *, packet_type: int = 0, device_type: int = 1) -> int:
+def run_filter(
+    program: bytes, data: bytes, *, packet_type: int = 0, device_type: int = 1, ethertype: int = 0
+) -> int:
     """Return what classic BPF would: how many bytes to keep, 0 to drop (out-of-range loads included)."""
     code = list(struct.iter_unpack("=HBBI", program))
-    ancillary = {PACKET_TYPE: packet_type, DEVICE_TYPE: device_type}
+    ancillary = {PACKET_TYPE: packet_type, DEVICE_TYPE: device_type, PROTOCOL: ethertype}
     a = x = at = 0
     memory = [0] * 16
     while True:
@@ -47,8 +58,8 @@ def run_filter(program: bytes, data: bytes, *, packet_type: int = 0, device_type
                 memory[k] = a
             case 0x60:
                 a = memory[k]
-            case 0x04:
-                a = (a + k) & 0xFFFFFFFF
+            case 0x04 | 0x54:
+                a = (a + k) & 0xFFFFFFFF if op == 0x04 else a & k
             case 0x0C:
                 a = (a + x) & 0xFFFFFFFF
             case 0x64:
@@ -157,6 +168,63 @@ def test_only_packets_for_this_host_pass_and_none_of_loopback(
     version, data = given_packet
     assert run_filter(PROGRAMS[version], data, packet_type=packet_type, device_type=device_type) == 0
     assert run_filter(PROGRAMS[version], data, device_type=772) == 0
+
+
+@given(packets, st.sampled_from([0, 1, 2, 3, OUTGOING]), st.sampled_from([1, 772]))
+def test_of_our_answers_only_what_tells_something_passes(
+    given_packet: tuple[int, bytes], packet_type: int, device_type: int
+) -> None:
+    """Our RST and SYN without ACK from a watched port, others' SYN with ACK to one; nothing established."""
+    version, data = given_packet
+    kept = run_filter(
+        build_answer_filter(((LOWEST, HIGHEST),)),
+        data,
+        packet_type=packet_type,
+        device_type=device_type,
+        ethertype={4: 0x0800, 6: 0x86DD}[version],
+    )
+    segment = read_segment(data, len(data))
+    if segment is None or parse_packet(version, data, len(data)) is None:  # cut short, or a later fragment
+        return
+    is_telling = (
+        packet_type == OUTGOING
+        and segment.flags & (ACK | RST | SYN) in (RST, SYN, RST | SYN)
+        and LOWEST <= segment.source_port <= HIGHEST
+    ) or (
+        packet_type == 0
+        and segment.flags & (SYN | ACK) == SYN | ACK
+        and LOWEST <= segment.destination_port <= HIGHEST
+    )
+    assert (kept > 0) == (is_telling and device_type != 772)
+    if kept:
+        assert segment == read_segment(data, min(len(data), kept))
+
+
+def test_many_ranges_are_each_let_through_and_nothing_between() -> None:
+    """As many as one check compares, in both protocols and versions: every jump fits its byte."""
+    ranges = tuple((100 * index, 100 * index + index % 3) for index in range(1, MOST_RANGES + 1))
+    watched = {port for lowest, highest in ranges for port in range(lowest, highest + 1)}
+    tried = sorted({0, 65535, *(port + step for pair in ranges for port in pair for step in (-1, 0, 1))})
+    tcp_header, udp_header = struct.Struct("!HHIIBBHHH"), struct.Struct("!HHHH")
+    for version in (4, 6):
+        program = build_filter(version, ranges, ranges)
+        for protocol in (6, 17):
+            found = set()
+            for port in tried:
+                body = (
+                    tcp_header.pack(4444, port, 1, 0, 0x50, 2, 0, 0, 0)
+                    if protocol == 6
+                    else udp_header.pack(4444, port, 8, 0)
+                )
+                head = (
+                    struct.pack("!BBHHHBBH8s", 0x45, 0, 60, 1, 0, 64, protocol, 0, bytes(8))
+                    if version == 4
+                    else struct.pack("!IHBB32s", 6 << 28, len(body), protocol, 64, bytes(32))
+                )
+                if run_filter(program, head + body):
+                    found.add(port)
+            assert watched == found
+    assert len(build_answer_filter(ranges)) // 8 < 300
 
 
 @given(st.sampled_from([4, 6]), st.binary(max_size=300), st.integers(0, 400))
