@@ -566,10 +566,10 @@ def test_what_the_kernel_throws_away_is_no_probe(
     request: pytest.FixtureRequest, duel: Duel, modes: tuple[str, ...], what: str
 ) -> None:
     """No host answers it, so nobody scans with it: PortSentry never gets it."""
+    duel.start(*modes)
     if "tcp" not in modes:
         reason = "the probe looks in front of the kernel's own checks of the IP header"
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
-    duel.start(*modes)
     for packet in _build_probes(79, 7):
         if what == "source route":
             duel.send(_with_options(packet, bytes([131, 7, 4, 192, 0, 2, 1, 0])))
