@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 
-from correlator.attackalert import ACTIVE, SHUTTING_DOWN, STARTING, end_for_syslog, format_probe
+from correlator.attackalert import ACTIVE, CONNECT, SHUTTING_DOWN, STARTING, end_for_syslog, format_probe
+from correlator.config.filters import load_filter
+from correlator.filters import Filter, make_line
+from correlator.model import Event
 from correlator.probe.announce import announce_mode, is_connect, protocol_of
 from correlator.probe.packets import TCP, UDP, Packet
 from correlator.probe.sockets import Taker
+from correlator.probe.techniques import ACK_TECHNIQUE, UDP_TECHNIQUE, name_technique
 from correlator.probe.watch import Watch
 from correlator.settings import PROBE_MODES, ProbeSettings
 
+ROOT = Path(__file__).parents[2]
 RECORDED = json.loads((Path(__file__).parent / "portsentry" / "runs.json").read_text())
 CONFIGURATION: dict[str, str] = RECORDED["configuration"]
 STARTS = {name: case for name, case in RECORDED["cases"].items() if "start" in case}
@@ -148,3 +153,39 @@ def test_ipv6_was_invisible_to_portsentry_and_is_not_to_us() -> None:
     expected = format_probe("TCP SYN/Normal scan", "2001:db8::2", "2001:db8::2", "TCP", 1)
     packet = Packet(scanner, victim, TCP, 1, 4444, 0x02, has_ip_options=False)
     assert (expected,) == ours.judge(packet, "eth0", 0)
+
+
+READERS = {
+    "logwatch": r"attackalert: (.+) scan from host: [^/]+/(\S+) to (\w+) port: (\d+)",
+    "Prelude": r"attackalert:.*?(\S+) scan from\s+host: \S+/([\d\.]+|[\dA-Fa-f\:]+) to (TCP|UDP) port: (\d+)",
+}
+"""As the packages ship them (logwatch 7.7, Prelude LML)."""
+
+
+@pytest.mark.parametrize("address", ["192.0.2.2", "2001:db8::2"])
+@pytest.mark.parametrize("technique", [ACK_TECHNIQUE, UDP_TECHNIQUE, name_technique(0), name_technique(0x29)])
+def test_readers_of_portsentrys_log_understand_ours(technique: str, address: str) -> None:
+    """Also what PortSentry never wrote: ACK scans and IPv6."""
+    line = format_probe(technique, address, address, "TCP", 7)
+    kind = technique.removesuffix(" scan")
+    found = {name: re.search(pattern, line) for name, pattern in READERS.items()}
+    assert {name: match.groups() for name, match in found.items() if match} == {
+        "logwatch": (kind, address, "TCP", "7"),
+        "Prelude": (kind.split()[-1], address, "TCP", "7"),
+    }
+
+
+@pytest.mark.parametrize(
+    "technique",
+    sorted({ACK_TECHNIQUE, UDP_TECHNIQUE, CONNECT, *filter(None, map(name_technique, range(256)))}),
+)
+def test_our_own_filter_reads_every_line_that_the_probe_writes(technique: str) -> None:
+    """Sender, port, and whether the sender may be forged."""
+    definition, faults = load_filter(ROOT / "filters" / "portsentry.toml", alert_log=Path("/alert.log"))
+    assert definition is not None, faults
+    header = "2026-11-22T14:29:22.311584+00:00 vm portsentry[71]: "
+    line = header + format_probe(technique, "2001:db8::2", "2001:db8::2", "TCP", 7)
+    event = Filter(definition).read(make_line(line, arrived=0))
+    assert isinstance(event, Event)
+    assert (str(event.source), event.port, event.protocol) == ("2001:db8::2", 7, "TCP")
+    assert event.is_spoofable == (technique != CONNECT)
