@@ -23,6 +23,7 @@ from correlator.probe.trouble import Trouble
 _MODE = 0o640  # group adm, which the correlator is in, reads
 _BACKLOG = 1000
 """Lines that wait for a syslog that is slow; more are lost, and counted."""
+_LAST_ROUNDS, _LAST_ROUND_MILLISECONDS = 25, 20
 _MAX_SAID = 512
 """Bytes of one complaint on a pipe: less than any pipe takes at once when it takes anything."""
 
@@ -144,6 +145,17 @@ class Syslog:
                 news = self.trouble.worked() or news
         return news
 
+    def drain(self, now: Micros) -> None:
+        """Wait, half a second at most, until what waits was taken: the last lines say why we end."""
+        waiting = select.poll()
+        if self._socket is not None:
+            waiting.register(self._socket, select.POLLOUT)
+        for _ in range(_LAST_ROUNDS):
+            if not self._waiting or self._socket is None:
+                return
+            waiting.poll(_LAST_ROUND_MILLISECONDS)
+            self.flush(now)
+
     def close(self) -> None:
         """Give the descriptor back; a later `send` connects again."""
         if self._socket is not None:
@@ -223,8 +235,10 @@ class Writer:
         """Open the alert log anew with the next line (SIGHUP)."""
         self.log.close()
 
-    def close(self) -> None:
-        """Give the descriptors back."""
+    def close(self, now: Micros = 0) -> None:
+        """Give the descriptors back, once syslog has taken what waits or half a second has gone."""
+        if self.syslog is not None:
+            self.syslog.drain(now)
         self.log.close()
         for other in (self.syslog, self._nudge):
             if other is not None:

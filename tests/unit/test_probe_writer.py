@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -272,6 +273,40 @@ def test_a_burst_reaches_syslog_whole_and_in_order(
     assert found == sent
     assert writer.syslog is not None
     assert (writer.is_waiting, writer.syslog.trouble.failures) == (False, 0)
+
+
+def test_the_last_lines_wait_for_a_slow_syslog(
+    writer_for: Callable[..., Writer], tmp_path: Path, syslog: socket.socket
+) -> None:
+    """A probe that cannot start says so in more lines than the queue holds, and then ends."""
+    writer = writer_for(tmp_path)
+    for number in range(60):
+        writer.write(f"line {number}", AT, 0)
+    assert writer.is_waiting
+    syslog.settimeout(10)
+    found: list[str] = []
+
+    def read() -> None:
+        while len(found) < 60:
+            found.append(syslog.recv(999).decode().split("]: ", 1)[1])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    writer.close()
+    reader.join()
+    assert found == [f"line {number}" for number in range(60)]
+
+
+@pytest.mark.usefixtures("syslog")
+def test_a_stuck_syslog_does_not_keep_us_from_ending(
+    writer_for: Callable[..., Writer], tmp_path: Path
+) -> None:
+    """It is given up, and its lines with it."""
+    writer = writer_for(tmp_path)
+    for _ in range(60):
+        writer.write("line", AT, 0)
+    writer.close()
+    assert writer.is_waiting
 
 
 def test_lines_that_wait_for_a_dying_syslog_are_counted(
