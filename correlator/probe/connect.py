@@ -34,6 +34,8 @@ _OTHER_DESCRIPTORS = 64
 _REST = SECOND // 10
 _ORPHAN_SECONDS = 5
 _SMALLEST_BUFFER = 4096
+_DATAGRAM_BUFFER = 1 << 20
+"""Bytes, as far as net.core.rmem_max allows: for a burst while this process waits for the processor."""
 _BANNERS_A_SECOND = 100
 """Datagrams sent to addresses that may be forged; as much as a ping flood of one packet each 10 ms."""
 _FIRST_CLIENT_PORT = 1024
@@ -225,10 +227,12 @@ def _open_port(protocol: int, port: int, device: str) -> socket.socket:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what we closed a minute ago
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALLEST_BUFFER)
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, _ORPHAN_SECONDS)
-        elif is_ipv6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         else:
-            opened.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _DATAGRAM_BUFFER)
+            if is_ipv6:
+                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            else:
+                opened.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         opened.bind(("::" if is_ipv6 else "0.0.0.0", port))  # noqa: S104 - that is the mode's purpose
         if protocol == TCP:
             opened.listen(_BACKLOG)

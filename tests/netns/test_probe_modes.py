@@ -315,16 +315,16 @@ def test_a_datagram_probe_is_no_amplifier_and_feeds_no_loop(
             packet, address = listening.recvfrom(2048)
             answers = [packet] if address[2] == socket.PACKET_HOST and packet[9] == 17 else []
         assert struct.unpack_from("!HH", answers[0], 20) == (69, 40_001)
-        for number in range(400):
+        for number in range(200):
             scanner.send_udp(69, source_port=41_000 + number)
-        wait_until(lambda: len(probe.reports()) == 406)
+        wait_until(lambda: len(probe.reports()) == 206)
         listening.setblocking(False)
         found = 0
         with contextlib.suppress(BlockingIOError):
             while True:
                 packet, address = listening.recvfrom(2048)
                 found += address[2] == socket.PACKET_HOST and packet[9] == 17
-    assert 0 < found <= 200  # one second's worth, or two where the machine is slow
+    assert 0 < found < 200
 
 
 @pytest.mark.parametrize("is_compat", [False, True])
