@@ -37,8 +37,8 @@ class Survey(NamedTuple):
     """What the first reading learns."""
 
     own: frozenset[bytes]
-    busy: frozenset[tuple[bytes, int, int]]
-    """Address, protocol and port of whatever answered or asked from there."""
+    busy: frozenset[tuple[int, int]]
+    """Protocol and port of whatever answered or asked from one of our addresses."""
 
 
 def survey_capture(path: Path, own: Collection[bytes] = ()) -> Survey:
@@ -70,7 +70,8 @@ def survey_capture(path: Path, own: Collection[bytes] = ()) -> Survey:
         for counted in seen.values()
         if counted
     }
-    return Survey(frozenset(own or guessed), frozenset(busy))
+    ours = frozenset(own or guessed)
+    return Survey(ours, frozenset((protocol, port) for address, protocol, port in busy if address in ours))
 
 
 def replay_capture(path: Path, settings: ProbeSettings, survey: Survey) -> Iterator[Line]:
@@ -80,7 +81,7 @@ def replay_capture(path: Path, settings: ProbeSettings, survey: Survey) -> Itera
     """
 
     def find_taker(packet: Packet, _device: str) -> Taker:
-        known = (packet.destination, packet.protocol, packet.destination_port) in survey.busy
+        known = (packet.protocol, packet.destination_port) in survey.busy
         return Taker.PEER if known else Taker.NOBODY
 
     watch = Watch(settings, find_taker)
