@@ -15,16 +15,18 @@ import os
 import selectors
 import signal
 import socket
+import sqlite3
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from correlator.config.site import Site, build_engine
+from correlator.enforcer.lines import Printer
 from correlator.enforcer.never_block import NeverBlock
 from correlator.engine import Step, format_decision
 from correlator.kernel.process import die_with_parent, hold_lock, keep_capabilities, notify, run_ahead
-from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Release, printable
+from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Release, Source, printable
 from correlator.outbox import Outbox
 from correlator.status_file import StatusFile
 from correlator.store.state import State
@@ -32,6 +34,9 @@ from correlator.tailers.file import FileTailer, Position
 from correlator.tailers.wake import Wake
 
 _POLL_SECONDS = 0.5
+_CARRIED_OUT = (OutcomeKind.DONE.value, OutcomeKind.EXISTS.value)
+_MOST_UNRECORDED = 100_000
+_PRINTER = Printer()
 _SWITCH_SECONDS = 0.0005  # watchdog's threads may hold the interpreter no longer than this
 _STATUS_EVERY: Micros = 2 * SECOND
 _PRUNE_EVERY: Micros = 60 * SECOND
@@ -86,9 +91,13 @@ class Correlator:
             self._selector,
             is_used=any(jail.is_blocking for jail in site.jails.values()),
             heard=self._note,
+            agree=self._agree,
             say=_say,
         )
-        self._status = StatusFile(site.paths.correlator_status)
+        self._status = StatusFile(site.paths.correlator_status, mode=0o640)  # it shows lines
+        self._unrecorded = Step()
+        self._unrecorded_outcomes: list[Outcome] = []
+        self._state_trouble = ""
         self._status_at: Micros = 0
         self._prune_at: Micros = 0
         self._counts = {"blocks": 0, "observed": 0, "ignored": 0, "failed": 0}
@@ -97,6 +106,7 @@ class Correlator:
         """Loop until told to stop."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, lambda *_: None)  # all that may change is looked at anyway
         signal.set_wakeup_fd(self._hang_up[1], warn_on_full_buffer=False)
         self._selector.register(self._hang_up[0], selectors.EVENT_READ, self._drain_signals)
         self._wake.start()
@@ -132,17 +142,24 @@ class Correlator:
                 self._carry_out(step)
                 self._outbox.let_enforcer_work()
                 self._record(step)
+                self._outbox.hear_if_ready()
+                if self._stopping:
+                    return
+                self._now = now_micros()
+                if self._now >= self._status_at:
+                    self._tell_status()
         self._is_nudged = False
         self._outbox.connect(self._now)
+        if self._state_trouble:
+            self._record(Step())
         if self._now >= self._engine.next_deadline:
             self._engine.advance(self._now)
         if self._now >= self._prune_at:
             self._prune()
         if self._now >= self._status_at:
             self._tell_status()
-        self._guard.refresh(
-            self._now, is_early=True
-        )  # in quiet moments, so that a decision need not wait for it
+        # in quiet moments, so that a decision need not wait for it
+        self._guard.refresh(self._now, is_early=True)
 
     def _carry_out(self, step: Step) -> None:
         for decision in step.decisions:
@@ -160,7 +177,8 @@ class Correlator:
     def _note(self, outcome: Outcome, block: Block | None) -> None:
         """Take what became of a block; None where it was not one of ours that waited."""
         self._engine.note(outcome)
-        self._state.note(outcome)
+        self._unrecorded_outcomes.append(outcome)
+        self._record(Step())
         match outcome.kind:
             case OutcomeKind.DONE | OutcomeKind.EXISTS if block is not None:
                 self._counts["blocks"] += 1
@@ -169,9 +187,6 @@ class Correlator:
             case OutcomeKind.FAILED | OutcomeKind.REFUSED:
                 self._counts["failed"] += 1
                 _say(f"{outcome.kind.value} source={outcome.source} reason={printable(outcome.detail)!r}")
-            case OutcomeKind.RELEASED:
-                keys = [(name, str(jail.key_of(outcome.source))) for name, jail in self._engine.jails.items()]
-                self._state.forget(outcome.source, keys)
             case _:  # what ends a block is said by the enforcer, which ended it
                 pass
 
@@ -179,13 +194,40 @@ class Correlator:
 
     def _restore(self) -> None:
         blocks = list(self._state.blocks(self._now))
-        decisions = self._engine.restore(self._state.strikes(), [block for block, _state in blocks])
+        decisions = self._engine.restore(
+            self._state.strikes(),
+            [block for block, state in blocks if state not in _CARRIED_OUT],
+            carried_out=[block for block, state in blocks if state in _CARRIED_OUT],
+        )
         self._outbox.keep(block for block, state in blocks if state == "requested")
         step = Step(decisions=decisions)
         self._carry_out(step)
         self._record(step)
 
+    def _agree(self, held: frozenset[Source]) -> None:
+        """Give up the belief in blocks that the enforcer, asked after a connect, does not hold."""
+        for source in self._engine.agree(held):
+            self._note(Outcome(OutcomeKind.RELEASED, source, "", detail="not held by the enforcer"), None)
+
     def _record(self, step: Step) -> None:
+        """Write a step and what became of blocks; what cannot be written now is kept and tried again."""
+        pending = self._unrecorded
+        pending.strikes += step.strikes
+        pending.settled += step.settled
+        pending.decisions += step.decisions
+        try:
+            self._write(pending)
+        except sqlite3.Error as exc:
+            if not self._state_trouble:
+                _say(f"trouble file={self.site.paths.correlator_database} reason={str(exc)!r}")
+            self._state_trouble = str(exc)
+            del pending.strikes[:-_MOST_UNRECORDED]
+            return
+        if self._state_trouble:
+            self._state_trouble = ""
+            _say(f"recovered file={self.site.paths.correlator_database}")
+
+    def _write(self, step: Step) -> None:
         self._state.record(
             positions={
                 origin: [_position_row(position) for position in tailer.positions]
@@ -195,15 +237,26 @@ class Correlator:
             settled=step.settled,
             decisions=[decision for decision in step.decisions if not isinstance(decision, Release)],
         )
-        for block in step.decisions:
-            if isinstance(block, Block) and block.until is not None and block.until <= self._now:
-                self._state.note(Outcome(OutcomeKind.EXPIRED, block.source, block.request))
+        self._unrecorded_outcomes += [
+            Outcome(OutcomeKind.EXPIRED, block.source, block.request)
+            for block in step.decisions
+            if isinstance(block, Block) and block.until is not None and block.until <= self._now
+        ]
+        self._unrecorded = Step()
+        while self._unrecorded_outcomes:
+            outcome = self._unrecorded_outcomes[0]
+            self._state.note(outcome)
+            if outcome.kind is OutcomeKind.RELEASED:
+                keys = [(name, str(jail.key_of(outcome.source))) for name, jail in self._engine.jails.items()]
+                self._state.forget(outcome.source, keys)
+            del self._unrecorded_outcomes[0]
 
     def _prune(self) -> None:
         self._prune_at = self._now + _PRUNE_EVERY
-        self._state.prune(
-            {name: self._now - 2 * jail.definition.span for name, jail in self._engine.jails.items()}
-        )
+        self._outbox.drop_expired(self._now)
+        oldest = {name: self._now - 2 * jail.definition.span for name, jail in self._engine.jails.items()}
+        with contextlib.suppress(sqlite3.Error):  # a full disk is said where a step is written
+            self._state.prune(oldest)
 
     # Sources
 
@@ -225,6 +278,9 @@ class Correlator:
             "enforcer": self._outbox.state,
             "waiting": len(self._outbox),
             "denied": self._engine.denied,
+            "forgotten": self._engine.forgotten,
+            "dropped": self._outbox.dropped,
+            "trouble": self._state_trouble,
             "counts": self._counts,
             "sources": [
                 {
@@ -297,6 +353,5 @@ def _read_position(row: dict[str, Any]) -> Position:
 
 
 def _say(line: str) -> None:
-    """Print one stable line; nobody listening is no reason to stop."""
-    with contextlib.suppress(BrokenPipeError):
-        print(line, flush=True, file=sys.stdout)
+    """Print one stable line, or count it as left out: a reader that does not read must not stop us."""
+    _PRINTER.say(line)

@@ -41,6 +41,8 @@ _SKEW_AHEAD: Micros = 2 * SECOND
 _ADVANCE_EVERY: Micros = 60 * SECOND
 _UNREADABLE_SHOWN = 20
 _PORTS_SHOWN = 32
+_MOST_DENIALS = 100_000
+_SHOWN_OF_LONG = 200
 
 
 @dataclass(slots=True)
@@ -73,6 +75,7 @@ class Step:
 class _Denial:
     until: Micros | None
     request: str
+    is_carried_out: bool = False
 
 
 class Engine:
@@ -105,6 +108,8 @@ class Engine:
         self._listeners = {
             name: tuple(jail for jail in jails if name in jail.definition.filters) for name in self.filters
         }
+        self.forgotten = 0
+        """Denials that left the table because there were too many."""
         self._denials: dict[Source, _Denial] = {}
         self._lengths: dict[int, set[int]] = {4: {32}, 6: {128}}
         self._advanced: Micros = 0
@@ -129,6 +134,9 @@ class Engine:
             return step
         for start, end in prefilter.candidates(chunk.data):
             counters.candidates += 1
+            if end - start > self._max_line:
+                self._refuse_long(chunk, start, counters)
+                continue
             line = self._line(chunk, start, end, counters)
             for filter_ in self._routes[chunk.origin]:
                 if not filter_.wants(line.header.identifier):
@@ -159,14 +167,33 @@ class Engine:
         match outcome.kind:
             case OutcomeKind.DONE | OutcomeKind.EXISTS | OutcomeKind.REFUSED:
                 known = self._denials.get(outcome.source)
-                if known is not None and outcome.until is not None:
-                    self._denials[outcome.source] = _Denial(outcome.until, known.request)
+                if known is not None:
+                    until = known.until if outcome.until is None else outcome.until
+                    is_carried_out = outcome.kind is not OutcomeKind.REFUSED
+                    self._denials[outcome.source] = _Denial(until, known.request, is_carried_out)
             case OutcomeKind.FAILED | OutcomeKind.EXPIRED:
                 self._denials.pop(outcome.source, None)
             case OutcomeKind.RELEASED:
                 self._denials.pop(outcome.source, None)
                 for jail in self.jails.values():
                     jail.windows.forget(str(jail.key_of(outcome.source)))
+
+    def agree(self, held: frozenset[Source]) -> list[Source]:
+        """Believe no longer that a source is denied which the enforcer does not hold; return those.
+
+        Observed and unanswered blocks stay: the enforcer has never been asked for them.
+        """
+        wider = [source for source in held if not source.is_single]
+        gone = [
+            source
+            for source, denial in self._denials.items()
+            if denial.is_carried_out
+            and source not in held
+            and not any(prefix.covers(source) for prefix in wider)
+        ]
+        for source in gone:
+            del self._denials[source]
+        return gone
 
     def advance(self, now: Micros) -> None:
         """Forget windows and denials that cannot matter any more."""
@@ -177,13 +204,18 @@ class Engine:
         for source in over:
             del self._denials[source]
 
-    def restore(self, strikes: Iterable[Strike], blocks: Iterable[Block]) -> list[Decision]:
-        """Bring back waiting strikes and known blocks after a restart.
+    def restore(
+        self, strikes: Iterable[Strike], blocks: Iterable[Block], *, carried_out: Iterable[Block] = ()
+    ) -> list[Decision]:
+        """Bring back waiting strikes and known blocks after a restart; `carried_out`: those with an outcome.
 
         Returns what the strikes decide now: something only where a jail's threshold has been lowered.
         """
         for block in blocks:
             self._deny(block)
+        for block in carried_out:
+            self._denials[block.source] = _Denial(block.until, block.request, is_carried_out=True)
+            self._lengths[block.source.version].add(block.source.network.prefixlen)
         decisions: list[Decision] = []
         for strike in strikes:
             jail = self.jails.get(strike.jail)
@@ -207,13 +239,17 @@ class Engine:
                 step.decisions.append(verdict.decision)
 
     def _line(self, chunk: Chunk, start: int, end: int, counters: OriginCounters) -> Line:
-        if end - start > self._max_line:
-            counters.cut += 1
-            end = start + self._max_line
         text = chunk.data[start:end].decode("utf-8", "surrogateescape")
         header = parse_header(text)
         at = self._instant(read_stamp(header.stamp, chunk.arrived), chunk, counters)
         return Line(header, Evidence(at, chunk.origin, chunk.offset + start, text))
+
+    def _refuse_long(self, chunk: Chunk, start: int, counters: OriginCounters) -> None:
+        """Count a line over the bound; cut, it could end where the stranger wants it to."""
+        counters.cut += 1
+        text = chunk.data[start : start + _SHOWN_OF_LONG].decode("utf-8", "surrogateescape")
+        evidence = Evidence(chunk.arrived, chunk.origin, chunk.offset + start, text)
+        self.unreadable.append(Unreadable("-", f"longer than {self._max_line} bytes", evidence))
 
     @staticmethod
     def _instant(stamp: Micros | None, chunk: Chunk, counters: OriginCounters) -> Micros:
@@ -225,7 +261,7 @@ class Engine:
             counters.skewed += 1
             counters.last_skew = stamp - arrived
             return arrived
-        return min(stamp, arrived)
+        return stamp  # not the earlier of both: read again after a crash it must be the same
 
     def _is_denied(self, source: Source, at: Micros) -> bool:
         for length in self._lengths[source.version]:
@@ -236,6 +272,9 @@ class Engine:
 
     def _deny(self, block: Block) -> None:
         self._denials[block.source] = _Denial(block.until, block.request)
+        if len(self._denials) > _MOST_DENIALS:  # the oldest is forgotten: its next strike decides again
+            del self._denials[next(iter(self._denials))]
+            self.forgotten += 1
         self._lengths[block.source.version].add(block.source.network.prefixlen)
 
 

@@ -15,23 +15,29 @@ from pathlib import Path
 from correlator.enforcer.client import EnforcerClient
 from correlator.enforcer.protocol import (
     BlockRequest,
+    BlocksAnswer,
     ErrorAnswer,
+    ListRequest,
     OutcomeAnswer,
     OutcomeEvent,
     WatchRequest,
 )
-from correlator.errors import ProtocolError, UnreachableError
-from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, printable
+from correlator.errors import PermissionDeniedError, ProtocolError, UnreachableError
+from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Source, printable
 
 _ANSWER_SECONDS = 0.002
 _RECONNECT_EVERY: Micros = SECOND // 5
 _MAX_REASON = 400
+_WINDOW = 256
+"""Requests without an answer on one connection; the rest waits here, where it can be counted."""
+_MOST = 100_000
 
 
 class Outbox:
     """Blocks on their way to the enforcer.
 
     `heard` takes each outcome with its block, None where the block was not ours or was answered before;
+    `agree` takes, after each connect, every source that the enforcer holds;
     `say` takes a line for people. With `is_used` false (nothing blocks) no connection is made.
     """
 
@@ -42,17 +48,24 @@ class Outbox:
         *,
         is_used: bool,
         heard: Callable[[Outcome, Block | None], None],
+        agree: Callable[[frozenset[Source]], None],
         say: Callable[[str], None],
     ) -> None:
         self._path = path
         self._selector = selector
         self._is_used = is_used
         self._heard = heard
+        self._agree = agree
         self._say = say
         self._client: EnforcerClient | None = None
         self._connect_at: Micros = 0
         self._last_id = 0
+        self._held: set[Source] = set()
+        self.dropped = 0
+        """Blocks that left unsent: their time was over, or there were too many."""
         self._waiting: dict[str, Block] = {}
+        self._unsent: list[Block] = []
+        """Those of `_waiting` that this connection has not seen, newest last: the newest goes first."""
         self._asked: dict[int, str] = {}
         """The requests of the answers that are awaited on this connection."""
 
@@ -71,9 +84,13 @@ class Outbox:
         self._waiting.update({block.request: block for block in blocks})
 
     def put(self, block: Block) -> None:
-        """Take a new block and send it, if there is a connection."""
+        """Take a new block and send it, if there is a connection with room."""
         self._waiting[block.request] = block
-        self._send(block)
+        self._unsent.append(block)
+        if len(self._waiting) > _MOST:
+            self._waiting.pop(next(iter(self._waiting)))
+            self.dropped += 1
+        self._send_more()
 
     def connect(self, now: Micros) -> None:
         """Connect where that is due, and send all that waits."""
@@ -84,11 +101,12 @@ class Outbox:
             self._client = EnforcerClient(self._path)
             self._selector.register(self._client, selectors.EVENT_READ, self.hear)
             self._client.send(WatchRequest(self._next_id()))
-        except UnreachableError as exc:
+            self._ask_for_list()
+        except (UnreachableError, PermissionDeniedError) as exc:
             self._disconnect(str(exc))
             return
-        for block in list(self._waiting.values()):
-            self._send(block)
+        self._unsent = list(self._waiting.values())
+        self._send_more()
 
     def let_enforcer_work(self) -> None:
         """Leave the processor to the enforcer until it answers, before our disk is written.
@@ -97,6 +115,11 @@ class Outbox:
         """
         if self._client is not None and self._asked:
             select.select([self._client], [], [], _ANSWER_SECONDS)
+
+    def hear_if_ready(self) -> None:
+        """Take what the enforcer has said, if it has."""
+        if self._client is not None and select.select([self._client], [], [], 0)[0]:
+            self.hear()
 
     def hear(self) -> None:
         """Take what the enforcer has said."""
@@ -115,16 +138,42 @@ class Outbox:
                 case OutcomeEvent(outcome=outcome):
                     if outcome.kind in (OutcomeKind.EXPIRED, OutcomeKind.RELEASED):
                         self._heard(outcome, self._waiting.pop(outcome.request, None))
+                case BlocksAnswer(blocks=blocks, has_more=has_more):
+                    self._held.update(block.source for block in blocks)
+                    if not has_more:
+                        self._agree(frozenset(self._held))
                 case ErrorAnswer(id=id_, detail=detail):
                     self._fail(id_, detail)
                 case _:
                     pass
+        self._send_more()
 
     def close(self) -> None:
         """Give the connection back."""
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    def drop_expired(self, now: Micros) -> None:
+        """Give up what nobody has to deny any more; called now and then."""
+        over = [block for block in self._waiting.values() if block.until is not None and block.until <= now]
+        for block in over:
+            if block.request not in self._asked.values():
+                del self._waiting[block.request]
+                self.dropped += 1
+                self._heard(Outcome(OutcomeKind.EXPIRED, block.source, block.request), block)
+
+    def _ask_for_list(self) -> None:
+        """Ask what the enforcer holds: what we believe to be denied may have been released meanwhile."""
+        self._held = set()
+        if self._client is not None:
+            self._client.send(ListRequest(self._next_id()))
+
+    def _send_more(self) -> None:
+        while self._unsent and self._client is not None and len(self._asked) < _WINDOW:
+            block = self._unsent.pop()
+            if block.request in self._waiting:
+                self._send(block)
 
     def _send(self, block: Block) -> None:
         if self._client is None:

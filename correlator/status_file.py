@@ -11,13 +11,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-_MODE = 0o644  # counters only: no address of anybody
-
 
 class StatusFile:
     """One JSON object in a file that readers never see half written."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, mode: int = 0o644) -> None:
+        self._mode = mode
         self.failures = 0
         self._path = str(path)
         self._last: dict[str, Any] = {}
@@ -28,7 +27,7 @@ class StatusFile:
             return
         temporary = f"{self._path}.{os.getpid()}"
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, self._mode)
             with open(descriptor, "w", encoding="ascii") as file:
                 json.dump(values, file)
                 file.write("\n")

@@ -70,10 +70,9 @@ def read_stamp(stamp: str, arrived: Micros) -> Micros | None:
     """
     if stamp[:1].isdigit():
         try:
-            at = datetime.fromisoformat(stamp.replace(",", "."))
-        except ValueError:
+            return _micros(datetime.fromisoformat(stamp.replace(",", ".")))
+        except (ValueError, OverflowError):  # no stamp, or one whose zone takes it out of the calendar
             return None
-        return _micros(at)
     month = _MONTHS.get(stamp[:3])
     if month is None:
         return None
@@ -84,7 +83,7 @@ def read_stamp(stamp: str, arrived: Micros) -> Micros | None:
                 year, month, int(stamp[4:6]), int(stamp[7:9]), int(stamp[10:12]), int(stamp[13:15])
             )
             found = _micros(at)
-        except ValueError:
+        except (ValueError, OverflowError):
             continue  # the 29th of February of another year
         if found <= arrived + _DAY:
             return found

@@ -234,7 +234,7 @@ def _strike_row(strike: Strike) -> tuple[Any, ...]:
         strike.at,
         str(strike.source),
         strike.weight,
-        strike.value,
+        _storable(strike.value),
         strike.is_spoofable,
         strike.port,
         strike.protocol,

@@ -179,3 +179,44 @@ def test_the_announcing_line_is_stable(make_engine):
     )
     release = Release(parse_source("192.0.2.9"), "by hand")
     assert format_decision(release) == "release source=192.0.2.9 reason='by hand'"
+
+
+def test_belief_gives_way_to_what_the_enforcer_holds(make_engine):
+    """What was released while we were away is not believed to be denied; what was never answered is."""
+    engine = make_engine()
+    first, second = engine.feed(_chunk(_line("192.0.2.8", 1), _line("192.0.2.9", 1))).decisions
+    for block in (first,):
+        engine.note(Outcome(OutcomeKind.DONE, block.source, block.request, block.until))
+    assert engine.agree(frozenset()) == [first.source]
+    again = engine.feed(_chunk(_line("192.0.2.8", 2), _line("192.0.2.9", 2))).decisions
+    assert [block.source for block in again] == [first.source]
+    engine.note(Outcome(OutcomeKind.DONE, second.source, second.request, second.until))
+    assert engine.agree(frozenset({parse_source("192.0.2.9")})) == []
+
+
+def test_a_line_over_the_bound_is_never_matched(make_engine):
+    """Cut, it could end where the stranger wants it to, and name a victim."""
+    engine = make_engine()
+    name = "x/198.51.100.111 to TCP port: 1" + "y" * 9000
+    line = _line("192.0.2.9", 1).replace("host: 192.0.2.9/", f"host: {name}/")
+    assert engine.feed(_chunk(line)).decisions == []
+    assert engine.origins[LOG].cut == 1
+
+
+@pytest.mark.parametrize(
+    "stamp", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59"]
+)
+def test_a_stamp_outside_the_calendar_is_no_stamp(make_engine, stamp):
+    """One such line must not end the correlator; it is taken at arrival."""
+    engine = make_engine()
+    line = f"{stamp} vm portsentry[1]: {format_probe('TCP FIN scan', 'a', '192.0.2.9', 'TCP', 1)}\n"
+    (block,) = engine.feed(_chunk(line)).decisions
+    assert block.at == NOW
+
+
+def test_a_line_a_little_ahead_keeps_its_time(make_engine):
+    """Read again after a crash, later, it must give the same request."""
+    ahead = NOW + SECOND
+    first = make_engine().feed(_chunk(_line("192.0.2.9", 1, ahead), arrived=NOW)).decisions
+    second = make_engine().feed(_chunk(_line("192.0.2.9", 1, ahead), arrived=NOW + 5 * SECOND)).decisions
+    assert first == second
