@@ -28,6 +28,9 @@ _TCP = struct.Struct("!HH8xBB")
 _TCP_BYTES = 20
 _UDP_PORTS = struct.Struct("!HH")
 _UDP_BYTES = 8
+_END_OF_OPTIONS = 0
+_NO_OPERATION = 1
+_SOURCE_ROUTES = (131, 137)
 
 
 class Packet(NamedTuple):
@@ -64,6 +67,24 @@ def parse_packet(version: int, data: bytes | bytearray, size: int) -> Packet | N
     if ports is None:
         return None
     return Packet(source, destination, protocol, *ports, start > _IPV4.size)
+
+
+def is_thrown_away(data: bytes | bytearray) -> bool:
+    """Whether our kernel drops this whole IPv4 packet before any service could see it.
+
+    A wrong header checksum, a source route (Linux takes none unless told to): no host answers such a packet,
+    so nobody learns anything by it. Only for what `parse_packet` returned.
+    """
+    start = (data[0] & 0x0F) * 4
+    if sum(struct.unpack_from(f"!{start // 2}H", data)) % 0xFFFF:
+        return True
+    place = _IPV4.size
+    while place < start and data[place] != _END_OF_OPTIONS:
+        if data[place] in _SOURCE_ROUTES:
+            return True
+        # a length below two would never end: the kernel calls the whole packet malformed
+        place += 1 if data[place] == _NO_OPERATION else max(2, data[place + 1] if place + 1 < start else 2)
+    return False
 
 
 def _parse_ipv6(data: bytes | bytearray, size: int) -> Packet | None:

@@ -19,7 +19,14 @@ from correlator.attackalert import ACTIVE, SHUTTING_DOWN, STARTING, format_left_
 from correlator.errors import BusyError, PermissionDeniedError
 from correlator.kernel.addresses import own_addresses
 from correlator.kernel.netlink import NetlinkSocket
-from correlator.kernel.process import CAP_DAC_OVERRIDE, die_with_parent, keep_capabilities, notify, run_ahead
+from correlator.kernel.process import (
+    CAP_DAC_OVERRIDE,
+    die_with_parent,
+    hold_lock,
+    keep_capabilities,
+    notify,
+    run_ahead,
+)
 from correlator.model import SECOND, Micros
 from correlator.probe.announce import announce_mode, is_connect, protocol_of
 from correlator.probe.answers import Answers, read_segment
@@ -27,7 +34,7 @@ from correlator.probe.capture import Capture, open_capture
 from correlator.probe.connect import Opened, OpenPorts, open_ports
 from correlator.probe.kernel_filter import OUTGOING, build_answer_filter, build_filter
 from correlator.probe.loop import Timer, read_monotonic, signals_as_bytes
-from correlator.probe.packets import TCP, UDP, parse_packet
+from correlator.probe.packets import TCP, UDP, is_thrown_away, parse_packet
 from correlator.probe.ports import is_reachable
 from correlator.probe.sockets import SocketTable
 from correlator.probe.watch import Watch
@@ -49,12 +56,15 @@ def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
     """Run until SIGTERM or SIGINT and return the exit status, 0; `echo` shows every line on standard output.
 
     Raises: PermissionDeniedError without CAP_NET_RAW, KernelError where the kernel lacks what we need,
-    BusyError where no mode has a port of its own.
+    BusyError where no mode has a port of its own, or another probe serves one of the modes.
     """
     die_with_parent()
     run_ahead()
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(signals_as_bytes())
+        settings.paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for mode in settings.modes:  # two in one mode would report every packet twice
+            stack.enter_context(hold_lock(settings.paths.run / f"probe-{mode}.lock", f"probe in mode {mode}"))
         sockets = SocketTable()
         stack.callback(sockets.close)
         watch = Watch(settings, sockets.find_taker)
@@ -229,7 +239,10 @@ class _Probe:
             except BlockingIOError:
                 return
             now = time.monotonic_ns() // 1000
-            lines = judge(parse_packet(version, buffer, size), address[0], now)
+            packet = parse_packet(version, buffer, size)
+            if version == 4 and packet is not None and is_thrown_away(buffer):
+                packet = None
+            lines = judge(packet, address[0], now)
             for line in lines:
                 self._writer.write(line, time.time_ns(), now)
 

@@ -3,6 +3,7 @@
 import contextlib
 import random
 import socket
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -146,6 +147,15 @@ def test_an_ignored_source_is_never_blocked(make_rig, scanner, lab, tmp_path, wa
     scanner.send_tcp(79)
     wait_until(lambda: SCANNER4 in rig.denied())
     assert set(rig.denied()) == {"192.0.2.8", SCANNER4}
+
+
+def test_a_second_probe_in_the_same_mode_is_refused(make_rig, lab):
+    """Two would report every packet twice; it says who is there already."""
+    rig = make_rig()
+    code = "import sys; from correlator.cli import main; sys.exit(main(['probe', '--config', sys.argv[1]]))"
+    done = lab.victim.run(sys.executable, "-c", code, str(rig.folder), must_succeed=False)
+    assert done.returncode == 75
+    assert "another probe in mode atcp runs here already" in done.stderr
 
 
 def test_the_gateway_is_never_blocked(make_rig, scanner, wait_until):

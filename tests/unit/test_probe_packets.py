@@ -15,7 +15,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.ipsec import AH
 from scapy.packet import Raw
 
-from correlator.probe.packets import MAX_EXTENSIONS, Packet, parse_packet
+from correlator.probe.packets import MAX_EXTENSIONS, Packet, is_thrown_away, parse_packet
 
 FOUR = {"src": "192.0.2.2", "dst": "192.0.2.1"}
 SIX = {"src": "2001:db8::2", "dst": "2001:db8::1"}
@@ -133,3 +133,38 @@ def test_every_truncation_is_none(whole: Any) -> None:
     """Cut short anywhere, a packet is not judged: neither by length of data nor by what lies behind it."""
     data = bytes(whole)
     assert [None] * len(data) == [parse_packet(data[0] >> 4, data, size) for size in range(len(data))]
+
+
+def _with_checksum(header):
+    total = sum(int.from_bytes(header[place : place + 2]) for place in range(0, len(header), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return header[:10] + (~total & 0xFFFF).to_bytes(2) + header[12:]
+
+
+def _ipv4(options=b""):
+    length = 20 + len(options)
+    header = bytes([0x40 | length // 4, 0]) + (length + 20).to_bytes(2) + bytes([0, 1, 0, 0, 64, 6, 0, 0])
+    return (
+        _with_checksum(header + bytes([192, 0, 2, 2, 192, 0, 2, 1]) + options)
+        + bytes(12)
+        + b"\x50\x02"
+        + bytes(6)
+    )
+
+
+@pytest.mark.parametrize(
+    ("packet", "expected"),
+    [
+        (_ipv4(), False),
+        (_ipv4(b"\x94\x04\x00\x00"), False),  # router alert
+        (_ipv4(b"\x01\x01\x01\x00"), False),
+        (_ipv4(b"\x83\x07\x04\xc0\x00\x02\x01\x00"), True),  # loose source route
+        (_ipv4(b"\x01\x89\x07\x04\xc0\x00\x02\x01"), True),  # strict, behind a no-operation
+        (_ipv4(b"\x07\x00\x07\x00"), False),  # an option of length zero never ends, and is no source route
+        (b"\x45\x01" + _ipv4()[2:], True),  # its checksum is that of another header
+    ],
+)
+def test_what_the_kernel_throws_away(packet, expected):
+    """Nobody learns anything by a packet that no service can see."""
+    assert is_thrown_away(packet) is expected
