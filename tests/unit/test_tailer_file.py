@@ -1,15 +1,25 @@
 """Following a file: no line lost, none read twice, whatever is done to the file."""
 
+import bz2
+import dataclasses
+import gzip
+import lzma
 import os
+import shutil
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from correlator.model import SECOND
-from correlator.tailers.file import FileTailer
+from correlator.tailers.file import FileTailer, Position
 
-NOW = 1_795_357_762 * SECOND
+NOW = time.time_ns() // 1_000
+"""The kernel stamps files by its own clock, so the tests follow it."""
+FIRST = "x" * 80 + "\n"
+"""A first line that is longer than the first bytes that are remembered."""
+PACK = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
 
 
 @pytest.fixture
@@ -175,6 +185,307 @@ def test_a_file_we_may_not_read_is_trouble_not_an_error(log):
     tailer = FileTailer(log)
     assert list(tailer.read(NOW)) == []
     assert tailer.trouble != ""
+
+
+def _pack(path, suffix):
+    """Compress a rotated file as logrotate does: the old one goes, its times stay."""
+    status = path.stat()
+    packed = path.with_name(path.name + suffix)
+    packed.write_bytes(PACK[suffix](path.read_bytes()))
+    os.utime(packed, ns=(status.st_atime_ns, status.st_mtime_ns))
+    path.unlink()
+    return packed
+
+
+def _copytruncate(path, rotated):
+    shutil.copyfile(path, rotated)
+    os.truncate(path, 0)
+
+
+def _seen(log, text):
+    """Return a tailer that has read `text`."""
+    log.write_text(text)
+    tailer = FileTailer(log, from_start=True)
+    _read(tailer)
+    return tailer
+
+
+def test_nothing_was_there_is_not_never_seen(log):
+    """What appeared while we were stopped is read, once we knew that there was nothing."""
+    first = FileTailer(log)
+    assert first.positions == ()
+    log.write_text("a\n")
+    assert _read(FileTailer(log, first.positions)) == "a\n"
+    assert _read(FileTailer(log, None)) == ""
+
+
+def test_positions_outlast_a_file_that_cannot_be_opened_yet(log):
+    """A mount that comes late is neither a loss nor a reason to read everything again."""
+    positions = _seen(log, "a\n").positions
+    away = os.rename(log, log.with_name("elsewhere")) or log.with_name("elsewhere")
+    tailer = FileTailer(log, positions)
+    assert _read(tailer) == ""
+    assert tailer.positions == positions
+    os.rename(away, log)
+    _append(log, "b\n")
+    assert _read(tailer) == "b\n"
+    assert tailer.losses == 0
+
+
+def test_copytruncate_while_stopped_loses_nothing(log):
+    """The rest is in the copy, which has another inode and the same first bytes."""
+    positions = _seen(log, "a\n").positions
+    _append(log, "b\n")
+    _copytruncate(log, log.with_name("alert.log.1"))
+    _append(log, "c\n")
+    tailer = FileTailer(log, positions)
+    assert _read(tailer) == "b\nc\n"
+    assert tailer.losses == 0
+
+
+def test_copytruncate_while_running_loses_nothing(log):
+    """What came between our last look and the copy is read from the copy, and only that."""
+    tailer = _seen(log, "a\n")
+    _append(log, "b\n")
+    _copytruncate(log, log.with_name("alert.log-20260102"))
+    _append(log, "c\n")
+    assert _read(tailer) == "b\nc\n"
+    assert tailer.truncations == 1
+    _append(log, "d\n")
+    os.rename(log, log.with_name("alert.log-20260103"))
+    log.write_text("e\n")
+    assert _read(tailer, NOW + SECOND) == "d\ne\n"
+
+
+@pytest.mark.parametrize("suffix", PACK)
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_the_rest_is_read_out_of_a_compressed_file(log, suffix, is_copied):
+    """Rotated and compressed while we were stopped, one of them whole."""
+    positions = _seen(log, "a\n").positions
+    _append(log, "b\n" * 100_000)
+    for rotated, text in (("alert.log.2", "c\n"), ("alert.log.1", "d\n")):
+        if is_copied:
+            _copytruncate(log, log.with_name(rotated))
+        else:
+            os.rename(log, log.with_name(rotated))
+        _pack(log.with_name(rotated), suffix)
+        _append(log, text)
+    tailer = FileTailer(log, positions)
+    chunks = tailer.read(NOW)
+    got = next(chunks).data
+    again = FileTailer(log, tailer.positions)
+    assert got.decode() + _read(again) == "b\n" * 100_000 + "c\nd\n"
+    assert (again.losses, again.trouble) == (0, "")
+
+
+@pytest.mark.parametrize("is_zstd", [False, True])
+def test_a_rest_that_cannot_be_read_is_counted_and_said(log, is_zstd):
+    """Gone, or compressed with what we cannot read: never in silence."""
+    positions = _seen(log, "a\n").positions
+    log.unlink()
+    if is_zstd:
+        log.with_name("alert.log.1.zst").write_bytes(b"(\xb5/\xfd")
+    log.write_text("b\n")
+    tailer = FileTailer(log, positions)
+    assert _read(tailer) == "b\n"
+    assert (tailer.losses, tailer.lost_position) == (1, True)
+    assert tailer.trouble == "lines may be lost: what came after byte 2 of a file that is gone"
+
+
+def test_a_missed_file_that_cannot_be_read_is_counted_and_said(log):
+    """The one that came and went while we were stopped was compressed with zstd."""
+    positions = _seen(log, "a\n").positions
+    os.utime(log, (1, 1))
+    os.rename(log, log.with_name("alert.log.2"))
+    log.with_name("alert.log.1.zst").write_bytes(b"(\xb5/\xfd")
+    log.write_text("b\n")
+    tailer = FileTailer(log, positions)
+    assert _read(tailer) == "b\n"
+    assert tailer.trouble == "lines may be lost: alert.log.1.zst cannot be read"
+
+
+def test_a_damaged_compressed_file_is_counted_and_said(log):
+    """What can be read of it is read."""
+    positions = _seen(log, "a\n").positions
+    _append(log, "".join(f"{number * 7919 % 100_003}\n" for number in range(400_000)))
+    os.rename(log, log.with_name("alert.log.1"))
+    packed = _pack(log.with_name("alert.log.1"), ".gz")
+    os.truncate(packed, packed.stat().st_size * 9 // 10)
+    log.write_text("b\n")
+    tailer = FileTailer(log, positions)
+    assert _read(tailer).startswith("0\n7919\n")
+    assert tailer.losses == 1
+    assert "damaged" in tailer.trouble
+
+
+@pytest.mark.parametrize("name", ["alert.log.extract", "alert.log.1.txt", "alert.log-old", "alert.log.bak"])
+def test_only_names_of_logrotate_are_rotations(log, name):
+    """Somebody's extract beside the log holds lines that were counted already."""
+    tailer = _seen(log, "a\nb\n")
+    positions = tailer.positions
+    os.utime(log, (1, 1))
+    os.rename(log, log.with_name("alert.log.1"))
+    log.with_name(name).write_text("b\n")
+    log.write_text("c\n")
+    assert _read(tailer) == "c\n"
+    assert _read(FileTailer(log, positions)) == "c\n"
+
+
+def test_an_archive_unpacked_before_we_last_looked_is_not_a_rotation(log):
+    """It lay there already, so it did not come in between."""
+    tailer = _seen(log, "a\n")
+    os.utime(log, (1, 1))
+    log.with_name("alert.log.3").write_text("ancient\n")
+    _read(tailer, NOW + 3600 * SECOND)
+    os.rename(log, log.with_name("alert.log.1"))
+    log.write_text("c\n")
+    assert _read(tailer, NOW + 3600 * SECOND) == "c\n"
+    assert tailer.rotations == 1
+
+
+def test_files_that_were_old_when_we_came_are_not_rotations(log):
+    """All are renamed by logrotate, so only the time of their last line tells."""
+    log.with_name("alert.log.1").write_text("ancient\n")
+    os.utime(log.with_name("alert.log.1"), (1, 1))
+    tailer = _seen(log, "a\n")
+    os.rename(log.with_name("alert.log.1"), log.with_name("alert.log.2"))
+    os.rename(log, log.with_name("alert.log.1"))
+    log.write_text("b\n")
+    assert _read(tailer) == "b\n"
+    assert tailer.rotations == 1
+
+
+def test_a_file_that_is_just_being_compressed_is_no_loss(log):
+    """What it is compressed from is there until that is done; we hold it anyway."""
+    tailer = _seen(log, "a\n")
+    os.rename(log, log.with_name("alert.log.1"))
+    log.with_name("alert.log.1.gz").write_bytes(gzip.compress(b"a\n")[:10])
+    log.write_text("b\n")
+    assert _read(tailer) == "b\n"
+    assert (tailer.losses, tailer.trouble) == (0, "")
+
+
+def test_a_file_we_hold_is_no_loss_when_it_is_compressed_with_zstd(log):
+    """It bears the time of what we hold, so it is that."""
+    tailer = _seen(log, "a\n")
+    status = log.stat()
+    os.rename(log, log.with_name("alert.log.1"))
+    packed = log.with_name("alert.log.1.zst")
+    packed.write_bytes(b"(\xb5/\xfd")
+    os.utime(packed, ns=(status.st_atime_ns, status.st_mtime_ns))
+    log.with_name("alert.log.1").unlink()
+    log.write_text("b\n")
+    assert _read(tailer) == "b\n"
+    assert (tailer.losses, tailer.trouble) == (0, "")
+
+
+def test_an_empty_file_that_is_gone_is_no_loss_beside_one_that_was_found(log):
+    """Nothing had been read of it, and whatever came after the older one is read from its start."""
+    tailer = _seen(log, "a\n")
+    os.rename(log, log.with_name("alert.log.1"))
+    log.write_text("")
+    _read(tailer)
+    log.with_name("kept").write_text("b\n")
+    os.rename(log.with_name("kept"), log)
+    again = FileTailer(log, tailer.positions)
+    assert _read(again) == "b\n"
+    assert again.losses == 0
+
+
+def test_a_file_that_was_let_go_is_not_read_again(log):
+    """A late line makes an old file younger than its successor; its first bytes are remembered."""
+    tailer = _seen(log, "a\n")
+    os.rename(log, log.with_name("alert.log.1"))
+    log.write_text("b\n")
+    os.utime(log, (1, 1))
+    _read(tailer)
+    _read(tailer, NOW + 11 * SECOND)
+    assert len(tailer.positions) == 1
+    _read(tailer, NOW)  # so that the time of its rename is younger than our last look
+    os.rename(log.with_name("alert.log.1"), log.with_name("alert.log.2"))
+    os.rename(log, log.with_name("alert.log.1"))
+    log.write_text("c\n")
+    assert _read(tailer) == "c\n"
+
+
+def test_what_came_during_a_long_pause_is_not_live(log):
+    """A host that slept must not see an hour of strikes in one instant."""
+    tailer = _seen(log, "a\n")
+
+    def is_live(now):
+        _append(log, "b\n")
+        return [chunk.is_live for chunk in tailer.read(now)]
+
+    assert is_live(NOW + 30 * SECOND) == [True]
+    assert is_live(NOW + 60 * SECOND + 1) == [False]
+    assert is_live(NOW + 61 * SECOND) == [True]
+
+
+def test_a_restart_inside_a_line_too_long_does_not_promote_its_tail(log):
+    """The end of a line whose start was skipped is no line."""
+    log.write_text("")
+    tailer = FileTailer(log)
+    _append(log, "x" * 300_000)
+    assert _read(tailer) == ""
+    _append(log, "tail\nnext\n")
+    assert [position.is_skipping for position in tailer.positions] == [True]
+    rows = [dataclasses.asdict(position) for position in tailer.positions]
+    assert _read(FileTailer(log, [Position(**row) for row in rows])) == "next\n"
+
+
+def test_a_start_inside_a_line_too_long_waits_for_its_end(log):
+    """What lay there is not read, even where no line feed is near."""
+    log.write_text("old\n" + "x" * 1_100_000)
+    tailer = FileTailer(log)
+    _append(log, "tail\nnext\n")
+    assert _read(tailer) == "next\n"
+
+
+def test_a_rotated_file_without_a_last_line_feed_is_let_go(log):
+    """Its writer is gone: the last line is a line, handed out once."""
+    tailer = _seen(log, "a\nunfinished")
+    os.rename(log, log.with_name("alert.log.1"))
+    log.write_text("b\n")
+    assert _read(tailer) == "b\n"
+    assert _read(tailer, NOW + 10 * SECOND) == ""
+    assert len(tailer.positions) == 2
+    assert [(chunk.offset, chunk.data) for chunk in tailer.read(NOW + 10 * SECOND + 1)] == [
+        (2, b"unfinished\n")
+    ]
+    assert len(tailer.positions) == 1
+    assert _read(tailer, NOW + 20 * SECOND) == ""
+    assert tailer.unfinished_lines == 1
+
+
+def test_the_unfinished_end_of_a_line_too_long_is_not_handed_out(log):
+    """Skipping does not end with the file."""
+    tailer = _seen(log, "x" * 300_000)
+    _append(log, "y")
+    os.rename(log, log.with_name("alert.log.1"))
+    log.write_text("b\n")
+    assert _read(tailer) == "b\n"
+    assert _read(tailer, NOW + 11 * SECOND) == ""
+    assert (len(tailer.positions), tailer.unfinished_lines) == (1, 0)
+
+
+def test_a_rotated_file_is_watched_after_a_restart_too(log):
+    """Its writer may still hold it open."""
+    positions = _seen(log, "a\n").positions
+    os.rename(log, log.with_name("alert.log.1"))
+    log.write_text("b\n")
+    tailer = FileTailer(log, positions)
+    assert _read(tailer) == "b\n"
+    _append(log.with_name("alert.log.1"), "late\n")
+    assert _read(tailer, NOW + 10 * SECOND) == "late\n"
+
+
+def test_a_position_beyond_the_end_is_not_believed(log):
+    """Same inode, same first bytes, but shorter than what was read."""
+    positions = _seen(log, FIRST + "b\nc\n").positions
+    log.write_text(FIRST)
+    tailer = FileTailer(log, positions)
+    assert _read(tailer) == FIRST
+    assert tailer.losses == 1
 
 
 PIECES = st.lists(
