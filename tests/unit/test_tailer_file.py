@@ -479,6 +479,44 @@ def test_a_rotated_file_is_watched_after_a_restart_too(log):
     assert _read(tailer, NOW + 10 * SECOND) == "late\n"
 
 
+def test_a_file_that_nothing_followed_is_never_let_go(log):
+    """The file that the path names is read on, however long it is quiet, or away."""
+    tailer = _seen(log, "a\n")
+    _read(tailer, NOW + 3600 * SECOND)
+    os.rename(log, log.with_name("alert.log.1"))
+    _read(tailer, NOW + 7200 * SECOND)
+    _append(log.with_name("alert.log.1"), "b\n")
+    assert _read(tailer, NOW + 9000 * SECOND) == "b\n"
+
+
+def test_a_file_that_is_named_again_is_not_retired(log):
+    """Renamed and renamed back: it is the current one again, with its own time when it goes."""
+    tailer = _seen(log, "a\n")
+    os.rename(log, log.with_name("alert.log.1"))
+    _read(tailer)
+    os.rename(log.with_name("alert.log.1"), log)
+    _read(tailer, NOW + SECOND)
+    os.rename(log, log.with_name("alert.log.1"))
+    log.write_text("b\n")
+    assert _read(tailer, NOW + 20 * SECOND) == "b\n"
+    assert len(tailer.positions) == 2
+
+
+def test_a_file_that_shrank_starts_anew_though_its_first_bytes_are_the_same(log):
+    """Shorter than what was read of it: that was truncated."""
+    tailer = _seen(log, FIRST + "b\nc\n")
+    log.write_text(FIRST)
+    assert _read(tailer) == FIRST
+    assert tailer.truncations == 1
+
+
+def test_unread_bytes_of_an_unfinished_line_count_for_shrinking(log):
+    """The half line that we hold is no longer there."""
+    tailer = _seen(log, FIRST + "half")
+    log.write_text(FIRST + "h")
+    assert _read(tailer) == FIRST
+
+
 def test_a_position_beyond_the_end_is_not_believed(log):
     """Same inode, same first bytes, but shorter than what was read."""
     positions = _seen(log, FIRST + "b\nc\n").positions
