@@ -264,7 +264,8 @@ class Correlator:
         return sorted({file for filter_ in self.site.filters.values() for file in filter_.files})
 
     def _tailer(self, origin: str) -> FileTailer:
-        return FileTailer(Path(origin), [_read_position(row) for row in self._state.positions(origin)])
+        rows = self._state.positions(origin)
+        return FileTailer(Path(origin), None if rows is None else [_read_position(row) for row in rows])
 
     # The outside
 
@@ -290,6 +291,8 @@ class Correlator:
                     "rotations": tailer.rotations,
                     "truncations": tailer.truncations,
                     "long_lines": tailer.long_lines,
+                    "losses": tailer.losses,
+                    "unfinished_lines": tailer.unfinished_lines,
                     "trouble": tailer.trouble,
                     **(
                         dataclasses.asdict(counters) if (counters := self._engine.origins.get(origin)) else {}
@@ -349,7 +352,8 @@ def _position_row(position: Position) -> dict[str, Any]:
 
 
 def _read_position(row: dict[str, Any]) -> Position:
-    return Position(row["device"], row["inode"], row["offset"], bytes.fromhex(row["head"]))
+    head, is_skipping = bytes.fromhex(row["head"]), row.get("is_skipping", False)
+    return Position(row["device"], row["inode"], row["offset"], head, is_skipping)
 
 
 def _say(line: str) -> None:

@@ -78,10 +78,10 @@ class State:
         """Close the database."""
         self._database.close()
 
-    def positions(self, origin: str) -> list[dict[str, Any]]:
-        """Return what was last written of an origin's position."""
+    def positions(self, origin: str) -> list[dict[str, Any]] | None:
+        """Return what was last written of an origin's position; None where it was never seen."""
         row = self._database.execute("SELECT files FROM position WHERE origin = ?", (origin,)).fetchone()
-        return json.loads(row[0]) if row else []
+        return json.loads(row[0]) if row else None
 
     def strikes(self) -> Iterator[Strike]:
         """Yield the strikes that waited in windows, oldest first."""

@@ -109,7 +109,7 @@ def test_positions_are_kept_whole(state):
     ]
     state.record(positions={"/alert.log": files})
     assert state.positions("/alert.log") == files
-    assert state.positions("/other.log") == []
+    assert state.positions("/other.log") is None
 
 
 def test_old_strikes_and_those_of_gone_jails_are_pruned(state):
