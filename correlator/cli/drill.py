@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from contextlib import closing
 from typing import Any
 
-from correlator.cli.output import colour, print_json
+from correlator.cli.output import colour, complain, print_json
 from correlator.model import printable
+
+_INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -23,7 +24,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from correlator.drill.story import tell
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in _INTERRUPTIONS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _interrupt)
     steps = []
     with closing(tell()) as story:
         for step in story:
@@ -37,9 +40,12 @@ def _run(options: argparse.Namespace) -> int:
     elif is_proved:
         print("the chain works: seen, counted, decided, dropped, released; nothing is left behind")
     else:
-        print("the chain is broken at the steps marked FAILED", file=sys.stderr)
+        complain("the chain is broken at the steps marked FAILED")
     return 0 if is_proved else 1
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
+    """End the story; once, or what it tidies up would be interrupted too."""
+    for number in _INTERRUPTIONS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

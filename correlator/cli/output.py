@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from correlator.model import SECOND, Micros, json_ready, printable
 
@@ -16,7 +18,36 @@ _COLOURS = {"bad": "31", "good": "32", "warn": "33", "strong": "1", "faint": "2"
 
 def print_json(kind: str, **data: Any) -> None:
     """Print one object: `schema`, `kind`, and the data."""
-    print(json.dumps({"schema": SCHEMA, "kind": kind, **json_ready(data)}, ensure_ascii=False))
+    print(json.dumps({"schema": SCHEMA, "kind": kind, **json_ready(data)}))
+
+
+def complain(text: str) -> None:
+    """Write lines on standard error, escaped; nobody reading them is no reason to stop."""
+    if sys.stderr is None:
+        return
+    try:
+        print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
+
+
+def silence(stream: TextIO | None) -> None:
+    """Send what a stream cannot write to nobody, so that Python does not fail over it at the exit."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            nobody = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nobody, stream.fileno())
+            os.close(nobody)
+
+
+def escape_what_cannot_be_shown() -> None:
+    """Let standard output escape what its encoding lacks, as standard error does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -30,9 +61,13 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
 
 def colour(text: str, meaning: str) -> str:
     """Return text in the colour of its meaning where standard output is a terminal that wants colours."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty():
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not _is_terminal():
         return text
     return f"\x1b[{_COLOURS[meaning]}m{text}\x1b[0m"
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def format_left(until: Micros | None, now: Micros) -> str:

@@ -7,13 +7,15 @@ that it is ready, and starts again whichever dies. It does no work of its own an
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import select
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +24,18 @@ from typing import Any
 from correlator.cli import site as sites
 from correlator.errors import PermissionDeniedError, PortwardError
 from correlator.kernel.process import child_environment, die_with_parent, notify
+from correlator.model import printable
 
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 _RESTART_AFTER = (0.05, 0.1, 0.5, 2.0)
 _STEADY_SECONDS = 10.0
+_SAY_SECONDS = 1.0
+_OUTPUT = 1
+_OUTPUTS = (1, 2)
+_CREDENTIALS = struct.Struct("@iII")  # struct ucred: pid, uid, gid
+_CONTROL_BYTES = socket.CMSG_SPACE(_CREDENTIALS.size)
+_MOST_HEARD = 64  # at once: a stranger who talks without end must not keep us from our children
 _PACKAGE = (
     Path(__file__).resolve().parent.parent
 )  # children run this code, whatever the working directory holds
@@ -51,12 +60,16 @@ class _Child:
     started: float = 0.0
     deaths: int = 0
     restart_at: float | None = None
+    is_ready: bool = False
+    wants_hangup: bool = False
 
 
 @dataclass(slots=True)
 class _Supervisor:
     children: list[_Child]
     notifications: socket.socket
+    """Where our children say that they are ready."""
+    notify_address: str
     wakeup: int
     stopping: bool = False
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
@@ -64,25 +77,31 @@ class _Supervisor:
     def start(self, child: _Child) -> None:
         child.started = time.monotonic()
         child.restart_at = None
+        child.is_ready = child.wants_hangup = False
+        _drop_dead_outputs()
         child.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "correlator", *child.arguments],
-            env={**child_environment(), "PYTHONPATH": str(_PACKAGE.parent)},
+            env={
+                **child_environment(),
+                "PYTHONPATH": str(_PACKAGE.parent),
+                "NOTIFY_SOCKET": self.notify_address,
+            },
         )
 
     def start_all(self) -> None:
         for child in self.children:
+            if self.stopping:
+                return
             self.start(child)
             self._await_ready(child)
 
     def _await_ready(self, child: _Child) -> None:
         deadline = time.monotonic() + _READY_SECONDS
         while not self.stopping and child.process is not None:
-            self.notifications.settimeout(0.1)
-            try:
-                if b"READY=1" in self.notifications.recv(4096):
-                    return
-            except TimeoutError:
-                pass
+            select.select([self.notifications], [], [], 0.1)
+            self._hear()
+            if child.is_ready:
+                return
             if child.process.poll() is not None:
                 raise PortwardError(
                     f"the {child.name} ended at its start with status {child.process.returncode}"
@@ -99,14 +118,24 @@ class _Supervisor:
             waits = [child.restart_at - now for child in self.children if child.restart_at is not None]
             self.selector.select(max(0.0, min(waits, default=3600.0)))
             _drain(self.wakeup)
-            self._drain_notifications()
+            self._hear()
+
+    def hang_up(self) -> None:
+        """Pass SIGHUP on, to each child as soon as it has said that it is ready: before, it would end it."""
+        for child in self.children:
+            child.wants_hangup = True
 
     def _look_after(self, child: _Child, now: float) -> None:
         if child.restart_at is not None:
             if child.restart_at <= now:
                 self.start(child)
             return
-        if child.process is None or child.process.poll() is None:
+        if child.process is None:
+            return
+        if child.process.poll() is None:
+            if child.wants_hangup and child.is_ready:
+                child.wants_hangup = False
+                child.process.send_signal(signal.SIGHUP)
             return
         if now - child.started > _STEADY_SECONDS:
             child.deaths = 0
@@ -115,13 +144,22 @@ class _Supervisor:
         child.restart_at = now + delay
         _say(f"restarting process={child.name} status={child.process.returncode} after={delay:g}s")
 
-    def _drain_notifications(self) -> None:
-        self.notifications.setblocking(False)
-        try:
-            while self.notifications.recv(4096):
-                pass
-        except BlockingIOError:
-            return
+    def _hear(self) -> None:
+        """Read what was said; any user may speak to our socket, so only our children are believed."""
+        for _ in range(_MOST_HEARD):
+            try:
+                text, control, _flags, _address = self.notifications.recvmsg(4096, _CONTROL_BYTES)
+            except BlockingIOError:
+                return
+            speakers = [
+                _CREDENTIALS.unpack(data)[0]
+                for level, kind, data in control
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
+                and len(data) == _CREDENTIALS.size
+            ]
+            for child in self.children:
+                if child.process is not None and child.process.pid in speakers and b"READY=1" in text:
+                    child.is_ready = True
 
     def stop_all(self) -> None:
         """End our children, the probe first, so that nothing it saw is left unread."""
@@ -151,12 +189,8 @@ def _run(options: argparse.Namespace) -> int:
     override = [] if options.mode is None else [f"--{options.mode}"]
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    with (
-        tempfile.TemporaryDirectory(prefix="portward-run-") as place,
-        _notification_socket(place) as receiver,
-    ):
-        service_manager = os.environ.get("NOTIFY_SOCKET")
-        os.environ["NOTIFY_SOCKET"] = str(Path(place) / "notify")
+    receiver, address = _notification_socket()
+    with receiver:
         supervisor = _Supervisor(
             [
                 _Child("enforcer", ["enforce", *config, *override]),
@@ -164,35 +198,40 @@ def _run(options: argparse.Namespace) -> int:
                 _Child("probe", ["probe", "--echo", *config]),
             ],
             receiver,
+            address,
             wake_read,
         )
-        supervisor.selector.register(wake_read, selectors.EVENT_READ)
+        for waking in (wake_read, receiver):
+            supervisor.selector.register(waking, selectors.EVENT_READ)
 
         def stop(_signal: int, _frame: object) -> None:
             supervisor.stopping = True
 
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
+        signal.signal(signal.SIGHUP, lambda _signal, _frame: supervisor.hang_up())
         signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
         try:
             supervisor.start_all()
-            blocking = [name for name, jail in site.jails.items() if jail.is_blocking]
-            state = f"blocking jails={','.join(blocking)}" if blocking else "observing, nothing is blocked"
-            _say(f"ready {state}; alert log {site.paths.alert_log}; stop with Ctrl-C")
-            if service_manager:
-                os.environ["NOTIFY_SOCKET"] = service_manager
+            if not supervisor.stopping:
+                blocking = [name for name, jail in site.jails.items() if jail.is_blocking]
+                names = ",".join(blocking)
+                state = f"blocking jails={names}" if blocking else "observing, nothing is blocked"
+                _say(f"ready {state}; alert log {site.paths.alert_log}; stop with Ctrl-C")
                 notify("READY=1")
-                os.environ["NOTIFY_SOCKET"] = str(Path(place) / "notify")
             supervisor.watch()
         finally:
             supervisor.stop_all()
     return 0
 
 
-def _notification_socket(folder: str) -> socket.socket:
-    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    receiver.bind(str(Path(folder) / "notify"))
-    return receiver
+def _notification_socket() -> tuple[socket.socket, str]:
+    """Return a socket without a file, which no death of ours can leave behind, and its name for children."""
+    name = f"portward-run-{os.getpid()}-{os.urandom(8).hex()}"
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    receiver.bind(f"\0{name}")
+    return receiver, f"@{name}"
 
 
 def _drain(descriptor: int) -> None:
@@ -204,4 +243,18 @@ def _drain(descriptor: int) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    """Show a line; that nobody reads it, or too slowly, is no reason to stop or to wait for long."""
+    with contextlib.suppress(OSError):
+        if select.select([], [_OUTPUT], [], _SAY_SECONDS)[1]:
+            os.write(_OUTPUT, os.fsencode(f"{printable(line)}\n"))
+
+
+def _drop_dead_outputs() -> None:
+    """Give the next children an output that takes their lines where whoever read ours has gone."""
+    for output in _OUTPUTS:
+        poll = select.poll()
+        poll.register(output, 0)
+        if poll.poll(0):
+            nobody = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nobody, output)
+            os.close(nobody)

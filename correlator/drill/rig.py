@@ -68,10 +68,17 @@ class Rig:
         self.stop()
 
     def start(self) -> None:
-        """Start `portward run` and wait until it says that it is ready.
+        """Start `portward run` and wait until it says that it is ready; whatever interrupts that ends it.
 
         Raises: LabError, with what it printed, where it does not.
         """
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
         with self.output.open("a") as output:
             already = output.tell()
             self._process = self.lab.victim.popen(

@@ -8,6 +8,7 @@ their parent. Closing the iterator ends it at any step.
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -28,6 +29,7 @@ _PATIENCE = 10.0
 _UNANSWERED_SECONDS = 0.3
 _NMAP_PACE = ("--scan-delay", "20ms", "--max-retries", "0")
 _NMAP_PORTS = "21,22,25,79,80,110,111,143"
+_INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TECHNIQUES = (
     ("SYN", Flag.SYN),
     ("FIN", Flag.FIN),
@@ -47,9 +49,9 @@ class Step:
 
 def tell() -> Generator[Step, None, None]:
     """Yield the steps as they happen."""
-    with tempfile.TemporaryDirectory(prefix="portward-drill-") as folder, Lab() as lab:
+    with _folder() as folder, Lab() as lab:
         yield Step("namespaces", True, f"victim {VICTIM4} and {VICTIM6}, scanner {SCANNER4} and {SCANNER6}")
-        with _service(lab), Rig(lab, Path(folder)) as rig, Scanner(lab) as scanner:
+        with _service(lab), Rig(lab, folder) as rig, Scanner(lab) as scanner, _undisturbed_end():
             processes = rig.process_ids()
             yield Step(
                 "processes",
@@ -148,6 +150,30 @@ def _reaction(decisions: list[dict[str, Any]], in_force: list[dict[str, Any]], s
     if not decisions or not in_force:
         return ""
     return f" ({(in_force[0]['created'] - sent // 1000) / 1000:.1f} ms from the first packet to the request)"
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Make a folder that no signal at any moment can leave behind; a kill may."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTIONS)
+    try:
+        with tempfile.TemporaryDirectory(prefix="portward-drill-") as folder:
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                yield Path(folder)
+            finally:
+                signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTIONS)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _undisturbed_end() -> Iterator[None]:
+    """Let no signal interrupt what is tidied up after this; `_folder` lets them in again, as the last."""
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTIONS)
 
 
 @contextmanager
