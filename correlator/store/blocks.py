@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from correlator.model import Micros, Source, parse_prefix
-from correlator.store.database import open_database, open_to_read, transaction
+from correlator.store.database import DatabaseError, open_database, open_to_read, transaction
 
 ENDED_KEPT = 100_000
 """Ended rows kept; the oldest leave first."""
@@ -298,10 +298,12 @@ class BlockStore:
 class BlockReader:
     """Reads the table while the enforcer writes it, and changes nothing; for the command line.
 
-    Raises: DatabaseError where the file is not there, or is not ours to read.
+    Raises: DatabaseError, here and in `history`, where the file is not there, not ours to read, or holds
+    something else than an enforcer writes.
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._connection = open_to_read(path)
 
     def close(self) -> None:
@@ -310,10 +312,15 @@ class BlockReader:
 
     def history(self, source: Source | None = None, limit: int = ENDED_KEPT) -> tuple[BlockRow, ...]:
         """Return the newest `limit` rows, oldest first; where given, of `source` and what lies in it."""
-        query = f"SELECT {_COLUMNS} FROM blocks ORDER BY number DESC"  # noqa: S608 -- a literal of this module
-        found = self._connection.execute(query)
-        rows = (row for row in map(_row, found) if source is None or source.covers(row.source))
-        return tuple(itertools.islice(rows, limit))[::-1]
+        only = str(source) if source is not None and source.is_single else None
+        which = "" if only is None else "WHERE source = ?"
+        query = f"SELECT {_COLUMNS} FROM blocks {which} ORDER BY number DESC"  # noqa: S608 -- all literals
+        try:
+            found = self._connection.execute(query, () if only is None else (only,))
+            rows = (row for row in map(_row, found) if source is None or source.covers(row.source))
+            return tuple(itertools.islice(rows, limit))[::-1]
+        except (sqlite3.Error, ValueError) as exc:
+            raise DatabaseError(f"{self._path}: cannot be read: {exc}") from exc
 
 
 def _row(found: tuple[Any, ...]) -> BlockRow:

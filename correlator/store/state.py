@@ -7,6 +7,8 @@ has an outcome (`requested`); what a restart finds so is sent again under the sa
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +28,7 @@ from correlator.model import (
     parse_prefix,
     parse_source,
 )
-from correlator.store.database import open_database, transaction
+from correlator.store.database import DatabaseError, open_database, open_to_read, transaction
 
 VERSION = 1
 SCHEMA = """
@@ -159,42 +161,77 @@ class State:
 
 
 class StateReader:
-    """Looks into the database while the correlator writes it; for the command line."""
+    """Looks into the database while the correlator writes it; for the command line.
+
+    Raises: DatabaseError, here and in every method, where the file is not there, not ours to read, or holds
+    something else than a correlator writes.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        self._path = path
+        self._database = open_to_read(path)
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
 
     def decisions(self, *, source: Source | None = None, most: int = 1000) -> list[KeptDecision]:
-        """Return the newest decisions, newest first; of one source and the prefixes around it, or all."""
-        rows = self._database.execute(
-            "SELECT request, kind, source, jail, at, until, state, detail, body FROM decision"
-            " ORDER BY at DESC, rowid DESC"
-        )
-        found: list[KeptDecision] = []
-        for row in rows:
-            if source is None or _concerns(row[2], source):
-                request, kind, text, jail, at, until, state, detail, body = row
-                found.append(
-                    KeptDecision(request, kind, text, jail, at, until, state, detail, json.loads(body))
-                )
-                if len(found) == most:
-                    break
-        return found
+        """Return the newest decisions, newest first: of `source`, what lies in it and around it, or all.
 
-    def strikes(self) -> Iterator[Strike]:
-        """Yield the strikes that wait in windows, oldest first."""
-        return read_strikes(self._database)
+        For one address this costs a look-up for each prefix length, however many decisions there are.
+        """
+        with self._reading():
+            rows = [
+                self._database.execute(
+                    "SELECT request, kind, source, jail, at, until, state, detail, body FROM decision"
+                    " WHERE rowid = ?",
+                    (number,),
+                ).fetchone()
+                for number in self._numbers(source, most)
+            ]
+            return [_kept(row) for row in rows if row is not None]  # None: it was pruned meanwhile
+
+    def strikes(self, *, source: Source | None = None) -> Iterator[Strike]:
+        """Yield the strikes that wait in windows, oldest first: of `source` and what lies in it, or all."""
+        with self._reading():
+            only = str(source) if source is not None and source.is_single else None
+            for strike in read_strikes(self._database, only=only):
+                if source is None or source.covers(strike.source):
+                    yield strike
+
+    def _numbers(self, source: Source | None, most: int) -> list[int]:
+        newest = "ORDER BY at DESC, rowid DESC"
+        if source is None:
+            found = self._database.execute(f"SELECT rowid FROM decision {newest} LIMIT ?", (most,))  # noqa: S608
+            return [number for (number,) in found]
+        if source.is_single:
+            around = {str(source.prefix(length)) for length in range(source.network.prefixlen + 1)}
+            marks = ",".join("?" * len(around))
+            found = self._database.execute(
+                f"SELECT rowid FROM decision INDEXED BY decision_source WHERE source IN ({marks})"  # noqa: S608
+                f" {newest} LIMIT ?",
+                (*around, most),
+            )
+            return [number for (number,) in found]
+        texts = self._database.execute("SELECT DISTINCT source FROM decision")
+        concerned = {text for (text,) in texts if _concerns(text, source)}
+        rows = self._database.execute(f"SELECT rowid, source FROM decision {newest}")  # noqa: S608
+        return list(itertools.islice((number for number, text in rows if text in concerned), most))
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, ValueError, TypeError) as exc:
+            raise DatabaseError(f"{self._path}: cannot be read: {exc}") from exc
 
 
-def read_strikes(database: sqlite3.Connection) -> Iterator[Strike]:
-    """Yield the strikes of a database, oldest first."""
+def read_strikes(database: sqlite3.Connection, *, only: str | None = None) -> Iterator[Strike]:
+    """Yield the strikes of a database, oldest first; where given, `only` those of the source so spelled."""
     rows = database.execute(
         "SELECT jail, key, at, source, weight, value, spoofable, port, protocol, origin, offset, line"
-        " FROM strike ORDER BY at, rowid"
+        " FROM strike WHERE ?1 IS NULL OR source = ?1 ORDER BY at, rowid",
+        (only,),
     )
     for jail, key, at, source, weight, value, spoofable, port, protocol, origin, offset, line in rows:
         yield Strike(
@@ -219,6 +256,11 @@ def read_block(body: Mapping[str, Any]) -> Block:
     values["actions"] = tuple(values["actions"])
     values["evidence"] = tuple(Evidence(**item) for item in values["evidence"])
     return Block(**values)
+
+
+def _kept(row: tuple[Any, ...]) -> KeptDecision:
+    request, kind, source, jail, at, until, state, detail, body = row
+    return KeptDecision(request, kind, source, jail, at, until, state, detail, json.loads(body))
 
 
 def _concerns(text: str, source: Source) -> bool:
