@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict
 from typing import Any
 
-from correlator.cli.output import print_json, print_table
+from correlator.cli.output import complain, print_json, print_table
+from correlator.errors import Fault
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -25,9 +25,19 @@ def _run(options: argparse.Namespace) -> int:
 
     site = load_site(options.config)
     faults = list(site.faults)
-    if site.paths.ignore.exists():
-        text = site.paths.ignore.read_text(encoding="utf-8", errors="replace")
-        faults += parse_ignore_file(text, str(site.paths.ignore))[1]
+    has_ignore = site.paths.ignore.exists()
+    if has_ignore:
+        try:
+            text = site.paths.ignore.read_text(encoding="utf-8", errors="replace")
+        except OSError as exc:
+            faults.append(
+                Fault(str(site.paths.ignore), "file", exc.strerror or str(exc), "a file we may read")
+            )
+        else:
+            faults += parse_ignore_file(text, str(site.paths.ignore))[1]
+    if not site.jails and not faults:
+        expected = "at least one [jail.NAME] here or in jails.d: nothing else blocks anybody"
+        faults.append(Fault(str(site.where), "jail", "no jail", expected))
     if options.json:
         print_json(
             "check",
@@ -40,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
         return 1 if faults else 0
     print(f"settings  {site.where}")
     print(f"alert log {site.paths.alert_log}")
-    print(f"ignore    {site.paths.ignore}" + ("" if site.paths.ignore.exists() else " (not there)"))
+    print(f"ignore    {site.paths.ignore}" + ("" if has_ignore else " (not there)"))
     for name, definition in site.filters.items():
         print(
             f"filter    {name}: {len(definition.patterns)} patterns, {len(definition.tests)} tests passed,"
@@ -64,6 +74,6 @@ def _run(options: argparse.Namespace) -> int:
         ),
     )
     for fault in faults:
-        print(f"fault: {fault}", file=sys.stderr)
+        complain(f"fault: {fault}")
     print(f"{len(faults)} faults" if len(faults) != 1 else "1 fault")
     return 1 if faults else 0

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 from correlator.config.reader import Table
+from correlator.errors import Fault
 from correlator.jails import Count, JailDefinition
 
+_NAME = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+)  # what the enforcer takes, and what stands in log lines
+_SHOWN = 64
+_MOST_ACTIONS = 8  # of one block, as the enforcer takes them
 _DISTINCT = "distinct "
+
+
+def is_jail_name(name: str, table: Table) -> bool:
+    """Whether a jail may have this name; a fault where not."""
+    if _NAME.fullmatch(name):
+        return True
+    line = table.file.line_of(table.path)
+    where = f"{table.file.path}:{line}" if line else str(table.file.path)
+    expected = "a name of letters, digits and `_.-`, at most 64, the first a letter or digit"
+    table.file.faults.append(Fault(where, "jail", repr(name[:_SHOWN]), expected))
+    return False
 
 
 def read_jail(name: str, table: Table, *, is_blocking: bool) -> JailDefinition:
@@ -30,11 +49,19 @@ def read_jail(name: str, table: Table, *, is_blocking: bool) -> JailDefinition:
         spoofable_a_minute=table.number(
             "spoofable_a_minute", defaults.spoofable_a_minute, least=0, most=1_000_000
         ),
-        actions=table.texts("actions", defaults.actions),
+        actions=_actions(table, defaults.actions),
         is_blocking=mode == "block",
     )
     table.finish()
     return jail
+
+
+def _actions(table: Table, default: tuple[str, ...]) -> tuple[str, ...]:
+    actions = table.texts("actions", default)
+    if not 1 <= len(actions) <= _MOST_ACTIONS:
+        table.fault("actions", list(actions), f'1 to {_MOST_ACTIONS} actions, such as ["nftables"]')
+        return default
+    return actions
 
 
 def _count(table: Table) -> tuple[Count, str]:

@@ -6,11 +6,12 @@ matches lines. Every fault is noted, none stops the reading.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from correlator.config.jails import read_jail
+from correlator.config.jails import is_jail_name, read_jail
 from correlator.config.reader import File, Table
 from correlator.errors import Fault
 from correlator.jails import JailDefinition
@@ -87,12 +88,14 @@ def load_settings(folder: Path | None = None, *, mode: str | None = None) -> Sit
     correlator = _correlator(table.table("correlator"), paths)
     jail_tables = table.named_tables("jail")
     table.finish()
-    for path in sorted((where.parent / "jails.d").glob("*.toml")):
+    for path in _jail_files(where.parent / "jails.d", faults):
         more = File(path, faults).table()
         jail_tables |= more.named_tables("jail")
         more.finish()
     jails = {
-        name: read_jail(name, jail_table, is_blocking=is_blocking) for name, jail_table in jail_tables.items()
+        name: read_jail(name, jail_table, is_blocking=is_blocking)
+        for name, jail_table in jail_tables.items()
+        if is_jail_name(name, jail_table)
     }
     settings = SiteSettings(
         where=where,
@@ -104,6 +107,18 @@ def load_settings(folder: Path | None = None, *, mode: str | None = None) -> Sit
         faults=tuple(faults),
     )
     return settings if mode is None else settings.in_mode(mode)
+
+
+def _jail_files(folder: Path, faults: list[Fault]) -> list[Path]:
+    """Return the files of jails.d; one that may not be read is a fault, one that is not there is none."""
+    if not os.path.lexists(folder):
+        return []
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as exc:
+        faults.append(Fault(str(folder), "folder", exc.strerror or str(exc), "a folder we may read"))
+        return []
+    return [folder / name for name in names if name.endswith(".toml")]
 
 
 def _paths(table: Table, folder: Path) -> Paths:
