@@ -2,6 +2,10 @@
 
 import sys
 
-from correlator.cli import main
+try:
+    from correlator.cli import main
 
-sys.exit(main())
+    status = main()
+except KeyboardInterrupt:  # before `main` could look after it
+    status = 130
+sys.exit(status)

@@ -2,22 +2,22 @@
 
 Data goes to standard output, everything else to standard error. Exit status: 0 done, 1 a negative answer
 (nothing known, not blocked, faults found), 2 usage, else as in sysexits.h. What a command needs is imported
-when it runs, so that the first answer comes within 100 ms.
+when it runs, so that the first answer comes within 100 ms; and nothing is imported before `main` looks after
+Ctrl-C.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from correlator import __version__
-from correlator.cli import blocks, check, drill, explain, import_, processes, run, status, why
-from correlator.errors import PortwardError
+TYPE_CHECKING = False  # typing is slow to import, and Ctrl-C would be unheard meanwhile
+if TYPE_CHECKING:
+    import argparse
 
-_GROUPS = (run, processes, status, blocks, why, explain, check, drill, import_)
+_SERVICES = frozenset({"run", "probe", "correlate", "enforce"})
+"""Commands that work whether or not anybody reads what they print."""
 _EPILOG = """\
 start here:
   portward run --observe         watch this host, show what would be blocked, block nothing
@@ -25,11 +25,20 @@ start here:
   portward status                what is watched, counted and blocked
   portward why 192.0.2.9         the lines that led to a decision
 """
+_STANDARD_ERROR = 2
+_INPUT_OUTPUT = 74  # EX_IOERR
+_NO_PERMISSION = 77  # EX_NOPERM
 _INTERRUPTED = 130
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; completion and man pages are made from it."""
+    import argparse
+    from pathlib import Path
+
+    from correlator import __version__
+    from correlator.cli import blocks, check, drill, explain, import_, processes, run, status, why
+
     parser = argparse.ArgumentParser(
         prog="portward",
         description="Watches a host's ports and logs, and blocks the sources that attack it.",
@@ -47,22 +56,66 @@ def build_parser() -> argparse.ArgumentParser:
         " (default /etc/portward, else what we ship)",
     )
     common.add_argument("--json", action="store_true", help="print data as JSON, one object")
-    for group in _GROUPS:
+    for group in (run, processes, status, blocks, why, explain, check, drill, import_):
         group.add_commands(commands, common)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    options = build_parser().parse_args(arguments)
     try:
-        return int(options.run(options))
-    except PortwardError as error:
-        print(f"portward {options.command}: {error}", file=sys.stderr)
-        return error.exit_status
-    except BrokenPipeError:
-        # whoever read our output has seen enough; keep Python from complaining at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        from correlator.cli.output import silence
+
+        _open_missing_descriptors()
+        try:
+            return _run(arguments)
+        finally:
+            silence(sys.stdout)
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from correlator.cli.output import complain, escape_what_cannot_be_shown
+    from correlator.errors import PortwardError
+
+    escape_what_cannot_be_shown()
+    command = "portward"
+    is_service = False
+    try:
+        try:
+            options = build_parser().parse_args(arguments)
+        except SystemExit:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # of the help
+            raise
+        command = f"portward {options.command}"
+        is_service = options.command in _SERVICES
+        if sys.stdout is None:
+            if not is_service:
+                complain(f"{command}: standard output is closed")
+                return _INPUT_OUTPUT
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  for as long as we live
+        status = int(options.run(options))
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a full disk shows here
+    except PortwardError as error:
+        complain(f"{command}: {error}")
+        return error.exit_status
+    except BrokenPipeError as error:
+        if not is_service:
+            return 0  # whoever read our output has seen enough
+        complain(f"{command}: {error.strerror}")
+        return _INPUT_OUTPUT
+    except OSError as error:
+        where = "" if error.filename is None else f": {os.fsdecode(error.filename)}"
+        complain(f"{command}: {error.strerror or error}{where}")
+        return _NO_PERMISSION if isinstance(error, PermissionError) else _INPUT_OUTPUT
+    return status
+
+
+def _open_missing_descriptors() -> None:
+    """Take those of the first three that are closed, or a file of ours would stand in their place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from correlator.cli import site as sites
-from correlator.cli.output import format_left, print_json, print_table
+from correlator.cli.output import complain, format_left, print_json, print_table
 from correlator.errors import PortwardError
 from correlator.model import OutcomeKind, parse_prefix
 
 if TYPE_CHECKING:
     from correlator.enforcer.client import EnforcerClient
+    from correlator.enforcer.protocol import Answer
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -76,17 +76,21 @@ def _run_blocks(options: argparse.Namespace) -> int:
 
 def _run_block(options: argparse.Namespace) -> int:
     from correlator.config.reader import FOREVER, parse_duration
+    from correlator.enforcer.fields import MAX_UNTIL, RequestError, read_reason
     from correlator.enforcer.protocol import BlockRequest, OutcomeAnswer
 
     source = parse_prefix(options.address)
-    duration = None if options.duration == FOREVER else parse_duration(options.duration)
-    if options.duration != FOREVER and not duration:
-        print(
-            f"portward block: --for: got {options.duration!r}, expected 10m, 1h, 1d or forever",
-            file=sys.stderr,
-        )
-        return 2
     now = time.time_ns() // 1000
+    duration = None if options.duration == FOREVER else parse_duration(options.duration)
+    if options.duration != FOREVER and (not duration or now + duration > MAX_UNTIL):
+        expected = "10m, 1h, 1d or forever" + (", and an end before the year 2400" if duration else "")
+        complain(f"portward block: --for: got {options.duration!r}, expected {expected}")
+        return 2
+    try:
+        read_reason(options.reason)
+    except RequestError as exc:
+        complain(f"portward block: --{exc}")
+        return 2
     request = BlockRequest(
         id=1,
         request=f"manual:{source}:{now}:{os.getpid()}",
@@ -97,7 +101,7 @@ def _run_block(options: argparse.Namespace) -> int:
     with _enforcer(options) as client:
         answer = client.ask(request)
     if not isinstance(answer, OutcomeAnswer):
-        raise PortwardError(f"the enforcer did not understand: {answer}")
+        raise _refused(answer)
     outcome = answer.outcome
     if options.json:
         print_json("block", outcome=outcome)
@@ -105,7 +109,7 @@ def _run_block(options: argparse.Namespace) -> int:
         word = "blocked" if outcome.kind is OutcomeKind.DONE else "blocked already"
         print(f"{word} {source}, left: {format_left(outcome.until, now)}")
     else:
-        print(f"portward block: {outcome.kind.value}: {outcome.detail}", file=sys.stderr)
+        complain(f"portward block: {outcome.kind.value}: {outcome.detail}")
     return 0 if outcome.kind in (OutcomeKind.DONE, OutcomeKind.EXISTS) else 1
 
 
@@ -116,7 +120,7 @@ def _run_release(options: argparse.Namespace) -> int:
     with _enforcer(options) as client:
         answer = client.ask(ReleaseRequest(1, source))
     if not isinstance(answer, ReleasedAnswer):
-        raise PortwardError(f"the enforcer did not understand: {answer}")
+        raise _refused(answer)
     if options.json:
         print_json("release", released=answer.count, denied_by=answer.denied_by)
     elif answer.count:
@@ -124,8 +128,15 @@ def _run_release(options: argparse.Namespace) -> int:
     else:
         print("nothing was blocked" if source is None else f"{source} was not blocked")
     if answer.denied_by is not None and not options.json:
-        print(f"still denied by the block of {answer.denied_by}", file=sys.stderr)
+        complain(f"still denied by the block of {answer.denied_by}")
     return 0 if answer.count else 1
+
+
+def _refused(answer: Answer) -> PortwardError:
+    from correlator.enforcer.protocol import ErrorAnswer
+
+    detail = answer.detail if isinstance(answer, ErrorAnswer) else f"got {type(answer).__name__}"
+    return PortwardError(f"the enforcer did not understand: {detail}")
 
 
 def _run_history(options: argparse.Namespace) -> int:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from correlator.cli import site as sites
-from correlator.cli.output import colour, print_json
+from correlator.cli.output import colour, complain, print_json
 from correlator.model import Event, printable
 
 if TYPE_CHECKING:
     from correlator.config.site import Site
     from correlator.engine import Engine
+
+_NO_INPUT = 66  # EX_NOINPUT
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -33,10 +37,17 @@ def _run(options: argparse.Namespace) -> int:
     site = sites.load(options)
     if options.filter is not None and options.filter not in site.filters:
         known = ", ".join(sorted(site.filters)) or "none"
-        print(f"portward explain: no filter {options.filter!r} in use; known: {known}", file=sys.stderr)
+        complain(f"portward explain: no filter {options.filter!r} in use; known: {known}")
         return 2
+    lines: Iterable[str] = [options.line]
+    if options.line == "-":
+        if sys.stdin is None:
+            complain("portward explain: standard input is closed, and no LINE was given")
+            return _NO_INPUT
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # as logs are read
+        lines = sys.stdin
     engine = _engine(site)
-    lines: Iterable[str] = sys.stdin if options.line == "-" else [options.line]
     is_understood = False
     for line in lines:
         steps = _explain(engine, line.rstrip("\n"), options.filter)
@@ -59,9 +70,8 @@ def _engine(site: Site) -> Engine:
     now = time.time_ns() // 1000
     engine = build_engine(site, ignored_by=lambda source: guard.find(source, now))
     if site.paths.correlator_database.exists():
-        reader = StateReader(site.paths.correlator_database)
-        engine.restore(reader.strikes(), [])
-        reader.close()
+        with closing(StateReader(site.paths.correlator_database)) as reader:
+            engine.restore(reader.strikes(), [])
     return engine
 
 

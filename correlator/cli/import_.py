@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from correlator.cli.output import print_json
+from correlator.cli.output import complain, print_json
 from correlator.errors import ConfigError, Fault, PortwardError
 from correlator.model import printable
 
@@ -103,10 +102,7 @@ def _show(text: str, target: Path | None, gaps: tuple[Gap, ...]) -> None:
         place, folder = printable(str(target)), printable(str(target.parent))
         print(f"{place}: written; next: portward check --config {folder}")
     for gap in gaps:
-        print(
-            f"{'not carried over' if gap.is_lost else 'done otherwise'}: {printable(str(gap))}",
-            file=sys.stderr,
-        )
+        complain(f"{'not carried over' if gap.is_lost else 'done otherwise'}: {printable(str(gap))}")
 
 
 def _write(folder: Path, text: str) -> Path:

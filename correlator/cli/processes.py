@@ -6,12 +6,12 @@ import argparse
 import json
 import os
 import socket
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from correlator.cli import site as sites
+from correlator.cli.output import complain
 from correlator.model import parse_source
 from correlator.settings import ProbeSettings
 
@@ -80,7 +80,7 @@ def _read_capture(options: argparse.Namespace, settings: ProbeSettings) -> int:
     )
     own = ", ".join(sorted(map(spell_address, survey.own))) or "none"
     if not options.own:
-        print(f"portward probe: own addresses taken to be {own}; else say --own", file=sys.stderr)
+        complain(f"portward probe: own addresses taken to be {own}; else say --own")
     stamps = Stamps()
     found = 0
     for at, text in replay_capture(options.read, settings, survey):

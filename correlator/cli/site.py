@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
+from correlator.cli.output import complain
 from correlator.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def load(options: argparse.Namespace, *, mode: str | None = None) -> Site:
     if site.fatal:
         raise ConfigError(site.faults)
     for fault in site.faults:
-        print(f"portward: {fault}", file=sys.stderr)
+        complain(f"portward: {fault}")
     return site
 
 

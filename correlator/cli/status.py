@@ -14,6 +14,8 @@ from correlator.cli.output import colour, print_json, print_table
 from correlator.errors import PortwardError
 from correlator.model import SECOND, printable
 
+_SILENCE = 10 * SECOND
+
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add this group's command."""
@@ -24,7 +26,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     paths = sites.load_settings(options).paths
     probe = _left_behind(paths.probe_status)
-    correlator = _left_behind(paths.correlator_status)
+    correlator = _doubted(_left_behind(paths.correlator_status))
     enforcer = _ask_enforcer(paths.enforcer_socket)
     if options.json:
         print_json("status", probe=probe, correlator=correlator, enforcer=enforcer)
@@ -36,18 +38,28 @@ def _run(options: argparse.Namespace) -> int:
 def _left_behind(path: Path) -> dict[str, Any]:
     """Return what a process left about itself, and whether it still runs."""
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {"state": "not running", "detail": f"{path} is not there"}
     except (OSError, ValueError) as exc:
         return {"state": "unknown", "detail": f"{path}: {exc}"}
+    if not isinstance(found, dict):
+        return {"state": "unknown", "detail": f"{path}: got {type(found).__name__}, expected an object"}
     is_alive = Path(f"/proc/{found.get('pid', 0)}").exists()
     return {"state": "running" if is_alive else "not running", **found}
 
 
+def _doubted(part: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a process that writes every two seconds: who fell silent does not work."""
+    age = time.time_ns() // 1000 - part.get("updated", 0)
+    if part["state"] != "running" or abs(age) <= _SILENCE:
+        return part
+    return {**part, "state": "not answering", "detail": f"it wrote nothing for {age // SECOND} s"}
+
+
 def _ask_enforcer(path: Path) -> dict[str, Any]:
     from correlator.enforcer.client import EnforcerClient
-    from correlator.enforcer.protocol import StatusAnswer, StatusRequest
+    from correlator.enforcer.protocol import ErrorAnswer, StatusAnswer, StatusRequest
 
     try:
         with closing(EnforcerClient(path)) as client:
@@ -55,7 +67,8 @@ def _ask_enforcer(path: Path) -> dict[str, Any]:
     except PortwardError as exc:
         return {"state": "not running", "detail": str(exc)}
     if not isinstance(answer, StatusAnswer):
-        return {"state": "unknown", "detail": str(answer)}
+        detail = answer.detail if isinstance(answer, ErrorAnswer) else f"got {type(answer).__name__}"
+        return {"state": "unknown", "detail": detail}
     return {"state": "running", **answer.status}
 
 

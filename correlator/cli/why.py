@@ -31,7 +31,7 @@ def _run(options: argparse.Namespace) -> int:
     if site.paths.correlator_database.exists():
         with closing(StateReader(site.paths.correlator_database)) as reader:
             decisions = reader.decisions(source=source)
-            strikes = [strike for strike in reader.strikes() if source.covers(strike.source)]
+            strikes = list(reader.strikes(source=source))
     in_force, trouble = _in_force(site.paths.enforcer_socket, source)
     never = NeverBlock(site.enforcer).find(source, now)
     is_known = bool(decisions or strikes or in_force or never)

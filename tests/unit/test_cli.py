@@ -1,10 +1,15 @@
 """The command line: exit statuses, JSON, and one clear line for every mistake."""
 
 import json
+import os
+import socket
+import threading
+import time
 
 import pytest
 
 from correlator.cli import build_parser, main
+from correlator.model import SECOND
 
 PROBE = (
     "Nov 22 14:29:22 vm portsentry[71]: attackalert: TCP SYN/Normal scan from host: {0}/{0} to TCP port: 1"
@@ -156,3 +161,78 @@ def test_every_command_has_help():
     expected = "run probe correlate enforce status blocks why block release history check explain drill"
     assert set(commands.choices) >= set(expected.split())
     assert all(choice.help for choice in commands._choices_actions)
+
+
+def test_an_ignore_file_that_is_a_folder_is_a_fault(run, folder):
+    """It is listed with the others."""
+    (folder / "ignore").mkdir()
+    status, output, complaint = run("check")
+    assert (status, output.endswith("1 fault\n")) == (1, True)
+    assert "Is a directory" in complaint
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--for", "99999w"),
+        ("--for", "999999999w"),
+        ("--reason", "a\x1b[2Jb"),
+        ("--reason", "x" * 501),
+        ("--reason", "\udcff"),
+    ],
+)
+def test_a_block_that_the_enforcer_would_not_take_is_a_usage_error(run, arguments):
+    """One sentence that names the option, before anything is sent."""
+    status, _, complaint = run("block", "198.51.100.9", *arguments)
+    assert (status, complaint.count("\n")) == (2, 1)
+    assert complaint.startswith(f"portward block: {arguments[0]}: got ")
+    assert "\x1b" not in complaint
+
+
+def test_an_error_of_the_enforcer_is_shown_by_its_detail(run, folder):
+    """Never by the name of a type of ours."""
+    (folder / "run").mkdir()
+    with socket.create_server(str(folder / "run/enforcer.sock"), family=socket.AF_UNIX) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b'{"answer":"error","id":1,"detail":"disk full"}\n')
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        status, _, complaint = run("block", "198.51.100.9")
+        thread.join()
+    assert (status, complaint) == (70, "portward block: the enforcer did not understand: disk full\n")
+
+
+@pytest.mark.parametrize(
+    ("age", "state"), [(1, "running"), (3600, "not answering"), (-3600, "not answering")]
+)
+def test_a_correlator_that_fell_silent_is_not_running(run, folder, age, state):
+    """Its process may hang: what it last wrote must be young."""
+    (folder / "run").mkdir()
+    updated = time.time_ns() // 1000 - age * SECOND
+    (folder / "run/correlator.json").write_text(json.dumps({"pid": os.getpid(), "updated": updated}))
+    status, output, _ = run("status", "--json")
+    assert (status, json.loads(output)["correlator"]["state"]) == (1, state)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no jail"),
+        ('[jail.a]\nfilters = ["portsentry"]\nactions = []\n', "jail.a.actions"),
+        ('[jail."a b"]\nfilters = ["portsentry"]\n', "'a b'"),
+        ('[jail."a\\u001b[2J"]\nfilters = ["portsentry"]\n', "'a\\x1b[2J'"),
+    ],
+)
+def test_check_finds_jails_that_cannot_work(run, folder, text, words):
+    """No jail at all, no action, a name that would break a log line."""
+    settings = (folder / "portward.toml").read_text().partition("[jail")[0]
+    (folder / "portward.toml").write_text(settings + text)
+    status, output, complaint = run("check")
+    assert (status, output.endswith("\n1 fault\n")) == (1, True), complaint
+    assert words in complaint
+    assert "\x1b" not in complaint
