@@ -73,6 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             silence(sys.stdout)
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except RuntimeError as error:
+        # Ctrl-C while a class with a cached property is being made, as Python before 3.12 tells it
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return _INTERRUPTED
+        raise
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -22,11 +22,20 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from correlator.drill.story import tell
+    from correlator.drill.story import come_home, home_namespace, tell
+
+    home = home_namespace()
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        """End the story; once, or what it tidies up would be interrupted too."""
+        for number in _INTERRUPTIONS:
+            signal.signal(number, signal.SIG_IGN)
+        come_home(home)
+        raise KeyboardInterrupt
 
     for number in _INTERRUPTIONS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, _interrupt)
+            signal.signal(number, interrupt)
     steps = []
     with closing(tell()) as story:
         for step in story:
@@ -42,10 +51,3 @@ def _run(options: argparse.Namespace) -> int:
     else:
         complain("the chain is broken at the steps marked FAILED")
     return 0 if is_proved else 1
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    """End the story; once, or what it tidies up would be interrupted too."""
-    for number in _INTERRUPTIONS:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt

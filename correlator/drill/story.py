@@ -7,21 +7,23 @@ their parent. Closing the iterator ends it at any step.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
 import tempfile
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from correlator.drill.lab import SCANNER4, SCANNER6, VICTIM4, VICTIM6, Lab
+from correlator.drill.lab import SCANNER4, SCANNER6, VICTIM4, VICTIM6, Lab, _enter
 from correlator.drill.packets import AnswerKind, Flag
 from correlator.drill.rig import Rig, wait_for
 from correlator.drill.scanner import Scanner
+from correlator.errors import KernelError
 
 _SERVICE_PORT = 22
 _CLOSED_PORT = 79
@@ -45,6 +47,17 @@ class Step:
     name: str
     is_proved: bool
     seen: str
+
+
+def home_namespace() -> int:
+    """Return a descriptor of the network namespace that we are in, for `come_home`."""
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def come_home(home: int) -> None:
+    """Leave the lab where a signal found us in it: its end kills whoever is inside, and would kill us."""
+    with suppress(KernelError):  # who may not go home was never away
+        _enter(home)
 
 
 def tell() -> Generator[Step, None, None]:
