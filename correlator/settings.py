@@ -6,7 +6,7 @@ file formats, and a test can build one in a line.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from correlator.model import SECOND, Micros, Source
@@ -135,4 +135,3 @@ class CorrelatorSettings:
     """Bytes of one line; longer ones are cut and counted."""
     pattern_timeout: Micros = 50_000
     """Longest a pattern may work on one line before it is put in quarantine."""
-    never_block: tuple[Source, ...] = field(default=())
