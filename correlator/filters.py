@@ -63,6 +63,8 @@ class FilterDefinition:
     claims: str = ""
     """Text that makes a line ours even where no pattern understands it."""
     tests: tuple[FilterTest, ...] = ()
+    jail: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """What its author recommends for a jail that listens to it alone, by the keys of a jail table."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,8 @@ class Jail:
             port=event.port,
             protocol=event.protocol,
             evidence=event.evidence,
+            filter=event.filter,
+            pattern=event.pattern,
         )
 
     def _decide(self, reach: Reach[Strike]) -> Block | Ignore | None:
@@ -168,6 +170,7 @@ class Jail:
             is_observed=not self.definition.is_blocking,
             actions=self.definition.actions,
             evidence=evidence,
+            pattern=last.pattern,
         )
 
 

@@ -160,6 +160,9 @@ class Strike:
     port: int | None
     protocol: str | None
     evidence: Evidence
+    filter: str = ""
+    pattern: str = ""
+    """Which filter and pattern understood the line: the kind of evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +186,8 @@ class Block:
     """True in mode observe: decided and recorded, not carried out."""
     actions: tuple[str, ...]
     evidence: tuple[Evidence, ...]
+    pattern: str = ""
+    """Which pattern understood the last line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ def load_filter(path: Path, *, alert_log: Path) -> tuple[FilterDefinition | None
         ignores=tuple(_ignore(item) for item in table.tables("ignore")),
         claims=table.text("claims", ""),
         tests=tuple(_test(item) for item in table.tables("test")),
+        jail=table.any_value("jail") or {},
     )
     table.finish()
     if not faults:

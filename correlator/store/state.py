@@ -30,13 +30,14 @@ from correlator.model import (
 )
 from correlator.store.database import DatabaseError, open_database, open_to_read, transaction
 
-VERSION = 1
+VERSION = 2
 SCHEMA = """
 CREATE TABLE position (origin TEXT PRIMARY KEY, files TEXT NOT NULL);
 CREATE TABLE strike (
     jail TEXT NOT NULL, key TEXT NOT NULL, at INTEGER NOT NULL, source TEXT NOT NULL,
     weight INTEGER NOT NULL, value TEXT NOT NULL, spoofable INTEGER NOT NULL,
-    port INTEGER, protocol TEXT, origin TEXT NOT NULL, offset INTEGER NOT NULL, line TEXT NOT NULL
+    port INTEGER, protocol TEXT, origin TEXT NOT NULL, offset INTEGER NOT NULL, line TEXT NOT NULL,
+    filter TEXT NOT NULL, pattern TEXT NOT NULL
 );
 CREATE INDEX strike_key ON strike (jail, key, at);
 CREATE INDEX strike_at ON strike (at);
@@ -111,7 +112,8 @@ class State:
         """Write one step in one transaction."""
         with transaction(self._database):
             self._database.executemany(
-                "INSERT INTO strike VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_strike_row, strikes)
+                "INSERT INTO strike VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                map(_strike_row, strikes),
             )
             self._database.executemany(
                 "DELETE FROM strike WHERE jail = ? AND key = ? AND at <= ?",
@@ -229,11 +231,12 @@ class StateReader:
 def read_strikes(database: sqlite3.Connection, *, only: str | None = None) -> Iterator[Strike]:
     """Yield the strikes of a database, oldest first; where given, `only` those of the source so spelled."""
     rows = database.execute(
-        "SELECT jail, key, at, source, weight, value, spoofable, port, protocol, origin, offset, line"
-        " FROM strike WHERE ?1 IS NULL OR source = ?1 ORDER BY at, rowid",
+        "SELECT jail, key, at, source, weight, value, spoofable, port, protocol, origin, offset, line,"
+        " filter, pattern FROM strike WHERE ?1 IS NULL OR source = ?1 ORDER BY at, rowid",
         (only,),
     )
-    for jail, key, at, source, weight, value, spoofable, port, protocol, origin, offset, line in rows:
+    for jail, key, at, source, weight, value, spoofable, port, protocol, *rest in rows:
+        origin, offset, line, filter_, pattern = rest
         yield Strike(
             jail=jail,
             key=key,
@@ -245,6 +248,8 @@ def read_strikes(database: sqlite3.Connection, *, only: str | None = None) -> It
             port=port,
             protocol=protocol,
             evidence=Evidence(at, origin, offset, line),
+            filter=filter_,
+            pattern=pattern,
         )
 
 
@@ -283,6 +288,8 @@ def _strike_row(strike: Strike) -> tuple[Any, ...]:
         evidence.origin,
         evidence.offset,
         _storable(evidence.line),
+        strike.filter,
+        strike.pattern,
     )
 
 
