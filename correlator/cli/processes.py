@@ -70,9 +70,9 @@ def _run_probe(options: argparse.Namespace) -> int:
 
 
 def _read_capture(options: argparse.Namespace, settings: ProbeSettings) -> int:
+    from correlator.alerts.stamps import Stamps
     from correlator.attackalert import SYSLOG_IDENTIFIER
     from correlator.probe.replay import replay_capture, survey_capture
-    from correlator.probe.stamps import Stamps
     from correlator.probe.watch import spell_address
 
     survey = survey_capture(

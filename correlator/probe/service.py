@@ -15,6 +15,7 @@ import time
 from dataclasses import asdict
 from typing import NamedTuple, NoReturn
 
+from correlator.alerts.writer import AlertLog, Nudge, Syslog, Writer
 from correlator.attackalert import ACTIVE, SHUTTING_DOWN, STARTING, format_left_out
 from correlator.errors import BusyError, PermissionDeniedError
 from correlator.kernel.addresses import own_addresses
@@ -38,7 +39,6 @@ from correlator.probe.packets import TCP, UDP, is_thrown_away, parse_packet
 from correlator.probe.ports import is_reachable
 from correlator.probe.sockets import SocketTable
 from correlator.probe.watch import Watch
-from correlator.probe.writer import AlertLog, Nudge, Syslog, Writer
 from correlator.settings import ProbeSettings
 from correlator.status_file import StatusFile
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from correlator.alerts.stamps import Stamps
+from correlator.alerts.trouble import Trouble
+from correlator.alerts.writer import AlertLog, Syslog, Writer, say
 from correlator.model import SECOND
-from correlator.probe.stamps import Stamps
-from correlator.probe.trouble import Trouble
-from correlator.probe.writer import AlertLog, Syslog, Writer, say
 
 AT = 1795357762_311584_999  # 2026-11-22T14:29:22.311584999Z
 
@@ -180,7 +180,7 @@ def test_a_line_cut_by_a_full_disk_is_ended_first(tmp_path: Path) -> None:
     """RLIMIT_FSIZE cuts a write short as a nearly full disk does; the next line stands alone."""
     program = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from correlator.probe.writer import AlertLog\n"
+        "from correlator.alerts.writer import AlertLog\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "log = AlertLog(Path(sys.argv[1])); log.write(b'x' * 9 + b'\\n', 0)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (15, resource.RLIM_INFINITY))\n"

@@ -15,10 +15,10 @@ import socket
 from collections import deque
 from pathlib import Path
 
+from correlator.alerts.stamps import Stamps
+from correlator.alerts.trouble import Trouble
 from correlator.attackalert import SYSLOG_IDENTIFIER, SYSLOG_PRIORITY, end_for_syslog
 from correlator.model import SECOND, Micros
-from correlator.probe.stamps import Stamps
-from correlator.probe.trouble import Trouble
 
 _MODE = 0o640  # group adm, which the correlator is in, reads
 _BACKLOG = 1000
