@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from correlator.config.jails import read_jail
 from correlator.config.reader import File, Table
 from correlator.errors import Fault
 from correlator.filters import (
@@ -20,30 +23,45 @@ ALERT_LOG_TOKEN = "$ALERT_LOG$"  # noqa: S105  a token of ours, not a secret
 _HIGHEST_WEIGHT = 1_000_000
 
 
-def load_filter(path: Path, *, alert_log: Path) -> tuple[FilterDefinition | None, list[Fault]]:
-    """Return the filter that a file defines, its own tests passed, or None with its faults."""
+def load_filter(path: Path, *, alert_log: Path | None = None) -> tuple[FilterDefinition | None, list[Fault]]:
+    """Return the filter that a file defines, its own tests passed, or None with its faults.
+
+    Without `alert_log` the token for it stays among its files: where it lies only the site knows.
+    """
     faults: list[Fault] = []
     table = File(path, faults).table()
     if faults:
         return None, faults
-    files = tuple(str(alert_log) if text == ALERT_LOG_TOKEN else text for text in table.texts("files"))
     table.require("pattern", "at least one [[pattern]]")
     definition = FilterDefinition(
         name=path.stem,
         description=table.text("description", ""),
         where=str(path),
         identifiers=frozenset(table.texts("identifiers")),
-        files=files,
+        files=tuple(
+            str(alert_log or file) if file == ALERT_LOG_TOKEN else file for file in table.texts("files")
+        ),
         patterns=tuple(_pattern(item) for item in table.tables("pattern")),
         ignores=tuple(_ignore(item) for item in table.tables("ignore")),
         claims=table.text("claims", ""),
         tests=tuple(_test(item) for item in table.tables("test")),
-        jail=table.any_value("jail") or {},
+        jail=_recommendation(path.stem, table),
     )
     table.finish()
     if not faults:
         faults += _faults_of_running(definition)
     return (None if faults else definition), faults
+
+
+def _recommendation(name: str, table: Table) -> Mapping[str, Any]:
+    """Return the table `[jail]`: any key of a jail but whom it listens to and whether it blocks."""
+    jail = table.table("jail")
+    for key in ("filters", "mode"):
+        if jail.has(key):
+            jail.fault(key, jail.any_value(key), "no such key here: the site decides on it, not the filter")
+    recommended = jail.any_values()
+    read_jail(name, jail.over({"filters": [name]}), is_blocking=False)
+    return recommended
 
 
 def _pattern(table: Table) -> PatternDefinition:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,10 @@ class Table:
         self.path = path
         self._values = values
         self._known: list[str] = []
+
+    def over(self, values: Mapping[str, Any]) -> Table:
+        """Return the same table with `values` for the keys that it does not have."""
+        return Table(self.file, self.path, {**values, **self._values})
 
     def name_of(self, key: str) -> str:
         """Return the dotted name of a key."""
@@ -218,6 +222,10 @@ class Table:
         """Return whatever stands there."""
         return self._take(key)
 
+    def any_values(self) -> Mapping[str, Any]:
+        """Return whatever stands in the table, by key."""
+        return dict(self._values)
+
     def require(self, key: str, expected: str) -> bool:
         """Whether the key is there; a fault where it is not."""
         if key in self._values:
@@ -231,16 +239,21 @@ class Table:
         for key, value in self._values.items():
             if key in self._known:
                 continue
-            import difflib
-
-            near = difflib.get_close_matches(key, self._known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            known = ", ".join(sorted(set(self._known)))
-            self.fault(key, value, f"no such key{hint}; known here: {known}")
+            self.fault(key, value, f"no such key{near_miss(key, self._known)}")
 
     def _take(self, key: str) -> Any:
         self._known.append(key)
         return self._values.get(key)
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """Return what to add to "no such thing": the nearest name that there is, and all of them."""
+    import difflib
+
+    names = sorted(set(known))
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"{hint}; known here: {', '.join(names) or 'none'}"
 
 
 def parse_duration(value: Any) -> Micros | None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from correlator.config.jails import is_jail_name, read_jail
 from correlator.config.reader import File, Table
@@ -27,6 +29,8 @@ from correlator.settings import (
 
 ETC = Path("/etc/portward")
 SETTINGS_FILE = "portward.toml"
+Recommend = Callable[[str], Mapping[str, Any]]
+"""What a filter recommends for a jail of its name; raises UnknownFilterError where there is none."""
 _INTERFACE = re.compile(r"[!-.0-~]{1,15}")  # dev_valid_name of the kernel: no slash, no space
 
 
@@ -67,10 +71,18 @@ def settings_file(folder: Path | None) -> Path:
     return etc if etc.exists() else Path(__file__).with_name(SETTINGS_FILE)
 
 
-def load_settings(folder: Path | None = None, *, mode: str | None = None) -> SiteSettings:
+class UnknownFilterError(ValueError):
+    """There is no filter of that name; says which there are."""
+
+
+def load_settings(
+    folder: Path | None = None, *, mode: str | None = None, recommend: Recommend | None = None
+) -> SiteSettings:
     """Read everything below `folder` but filters; `mode` (`observe`, `block`) overrules the files.
 
-    In the place of a folder a portsentry.conf may be given: it is run as it stands.
+    Without `recommend` the jails that `enabled` names have our defaults instead of their filters': who only
+    asks whether anything blocks need not read them. In the place of a folder a portsentry.conf may be given:
+    it is run as it stands.
     """
     if folder is not None and folder.is_file():
         from correlator.config.portsentry_settings import load_portsentry
@@ -86,17 +98,10 @@ def load_settings(folder: Path | None = None, *, mode: str | None = None) -> Sit
     probe = _probe(table.table("probe"), paths)
     enforcer = _enforcer(table.table("enforcer"), paths)
     correlator = _correlator(table.table("correlator"), paths)
-    jail_tables = table.named_tables("jail")
-    table.finish()
-    for path in _jail_files(where.parent / "jails.d", faults):
-        more = File(path, faults).table()
-        jail_tables |= more.named_tables("jail")
-        more.finish()
-    jails = {
-        name: read_jail(name, jail_table, is_blocking=is_blocking)
-        for name, jail_table in jail_tables.items()
-        if is_jail_name(name, jail_table)
-    }
+    files = [table, *(File(path, faults).table() for path in _jail_files(where.parent / "jails.d", faults))]
+    jails = _jails(files, is_blocking=is_blocking, recommend=recommend or (lambda _name: {}))
+    for file_table in files:
+        file_table.finish()
     settings = SiteSettings(
         where=where,
         paths=paths,
@@ -107,6 +112,31 @@ def load_settings(folder: Path | None = None, *, mode: str | None = None) -> Sit
         faults=tuple(faults),
     )
     return settings if mode is None else settings.in_mode(mode)
+
+
+def _jails(files: list[Table], *, is_blocking: bool, recommend: Recommend) -> dict[str, JailDefinition]:
+    """Return the jails of all files: the tables `[jail.NAME]`, and one for each filter in `enabled`.
+
+    An enabled jail is the filter's recommendation, overlaid key by key with a `[jail.NAME]` table.
+    """
+    tables: dict[str, Table] = {}
+    enabled: dict[str, Table] = {}
+    for file_table in files:
+        enabled |= dict.fromkeys(file_table.texts("enabled"), file_table)
+        tables |= file_table.named_tables("jail")
+    for name, file_table in enabled.items():
+        try:
+            recommended = recommend(name)
+        except UnknownFilterError as exc:
+            file_table.fault("enabled", name, str(exc))
+            continue
+        own = tables.get(name) or Table(file_table.file, f"jail.{name}", {})
+        tables[name] = own.over({**recommended, "filters": [name]})
+    return {
+        name: read_jail(name, table, is_blocking=is_blocking)
+        for name, table in tables.items()
+        if is_jail_name(name, table)
+    }
 
 
 def _jail_files(folder: Path, faults: list[Fault]) -> list[Path]:

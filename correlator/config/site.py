@@ -1,24 +1,26 @@
 """Reads a site's whole configuration: settings, jails, and the filters of the vendor and of the site.
 
 `load_site` always returns what can be run beside all the faults it found: a fault in portward.toml
-should stop a start, one in a filter or a jail only takes that filter or jail out (`fatal`).
+should stop a start, one in a filter's or a jail's own file only takes that filter or jail out (`fatal`).
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
-from correlator.config.filters import load_filter
-from correlator.config.settings import SiteSettings, load_settings
+from correlator.config.filters import ALERT_LOG_TOKEN, load_filter
+from correlator.config.reader import near_miss
+from correlator.config.settings import SiteSettings, UnknownFilterError, load_settings, settings_file
 from correlator.engine import Engine
 from correlator.errors import Fault
 from correlator.filters import Filter, FilterDefinition
 from correlator.jails import Jail, JailDefinition
 from correlator.model import Source
-from correlator.settings import Paths
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -42,12 +44,63 @@ def vendor_folder(kind: str) -> Path:
 
 def load_site(folder: Path | None = None, *, mode: str | None = None) -> Site:
     """Read everything below `folder`; `mode` (`observe` or `block`) overrules what the files say."""
-    settings = load_settings(folder, mode=mode)
+    settings_at = folder if folder is not None and folder.is_file() else settings_file(folder)
+    shelf = FilterShelf(settings_at.parent / "filters")
+    settings = load_settings(folder, mode=mode, recommend=shelf.recommend)
     faults = list(settings.faults)
-    filters = _filters(settings.where.parent / "filters", settings.jails, settings.paths, faults)
-    jails = _sound_jails(settings.jails, filters, faults)
+    jails = _sound_jails(settings.jails, shelf, faults)
+    filters = {
+        name: _with_alert_log(definition, str(settings.paths.alert_log))
+        for name, definition in sorted(shelf.loaded.items())
+        if any(name in jail.filters for jail in jails.values())
+    }
     values = {field.name: getattr(settings, field.name) for field in fields(SiteSettings)}
-    return Site(**{**values, "jails": jails, "faults": tuple(faults)}, filters=filters)
+    return Site(**{**values, "jails": jails, "faults": (*faults, *shelf.faults)}, filters=filters)
+
+
+class FilterShelf:
+    """The filters that there are, each loaded when somebody asks for it; a site's file wins whole."""
+
+    def __init__(self, site_folder: Path) -> None:
+        """Look into the site's folder first, then into the vendor's."""
+        self.faults: list[Fault] = []
+        self.loaded: dict[str, FilterDefinition] = {}
+        self.paths: dict[str, Path] = {}
+        for folder in (vendor_folder("filters"), site_folder):
+            self.paths |= {name[: -len(".toml")]: folder / name for name in _filter_files(folder)}
+        self._asked: set[str] = set()
+
+    def load(self, name: str) -> FilterDefinition | None:
+        """Return a filter; None where there is none, or where it has faults: they are noted once."""
+        if name not in self._asked and name in self.paths:
+            definition, wrong = load_filter(self.paths[name])
+            self.faults += wrong
+            if definition is not None:
+                self.loaded[name] = definition
+        self._asked.add(name)
+        return self.loaded.get(name)
+
+    def recommend(self, name: str) -> Mapping[str, Any]:
+        """Return what a filter recommends for its jail, nothing where the filter has faults.
+
+        Raises: UnknownFilterError where there is no such filter.
+        """
+        if name not in self.paths:
+            raise UnknownFilterError(f"a filter that is there{near_miss(name, self.paths)}")
+        definition = self.load(name)
+        return {} if definition is None else definition.jail
+
+
+def _filter_files(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if name.endswith(".toml"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _with_alert_log(definition: FilterDefinition, alert_log: str) -> FilterDefinition:
+    files = tuple(alert_log if file == ALERT_LOG_TOKEN else file for file in definition.files)
+    return replace(definition, files=files)
 
 
 def build_engine(site: Site, *, ignored_by: Callable[[Source], str | None]) -> Engine:
@@ -65,47 +118,25 @@ def build_engine(site: Site, *, ignored_by: Callable[[Source], str | None]) -> E
     )
 
 
-def _filters(
-    site_folder: Path, jails: dict[str, JailDefinition], paths: Paths, faults: list[Fault]
-) -> dict[str, FilterDefinition]:
-    """Load the filters that any jail names; a site's file of the same name wins whole."""
-    found: dict[str, FilterDefinition] = {}
-    vendor = vendor_folder("filters")
-    for name in sorted({name for jail in jails.values() for name in jail.filters}):
-        path = next(
-            (
-                folder / f"{name}.toml"
-                for folder in (site_folder, vendor)
-                if (folder / f"{name}.toml").exists()
-            ),
-            None,
-        )
-        if path is None:
-            continue
-        definition, wrong = load_filter(path, alert_log=paths.alert_log)
-        faults += wrong
-        if definition is not None:
-            found[name] = definition
-    return found
-
-
 def _sound_jails(
-    jails: dict[str, JailDefinition], filters: dict[str, FilterDefinition], faults: list[Fault]
+    jails: dict[str, JailDefinition], shelf: FilterShelf, faults: list[Fault]
 ) -> dict[str, JailDefinition]:
-    """Return the jails that can run; a filter or action that is not there is a fault of the jail."""
-    known_filters = sorted(path.stem for path in vendor_folder("filters").glob("*.toml"))
+    """Return the jails that can run; a filter or action that is not there is a fault of the jail.
+
+    A filter that is there and has faults is at fault itself: it must not stop what is sound.
+    """
     known_actions = sorted(path.stem for path in vendor_folder("actions").glob("*.toml"))
     sound = {}
     for name, jail in jails.items():
-        present = tuple(filter_ for filter_ in jail.filters if filter_ in filters)
+        present = tuple(filter_ for filter_ in jail.filters if shelf.load(filter_) is not None)
         faults += [
             Fault(
                 jail.where,
                 f"jail.{name}.filters",
-                f"{filter_!r}, which is not there or has faults",
-                "one of " + ", ".join(sorted({*known_filters, *filters})),
+                repr(filter_),
+                f"a filter that is there{near_miss(filter_, shelf.paths)}",
             )
-            for filter_ in sorted(set(jail.filters) - set(present))
+            for filter_ in sorted(set(jail.filters) - set(shelf.paths))
         ]
         faults += [
             Fault(jail.where, f"jail.{name}.actions", repr(action), "one of " + ", ".join(known_actions))

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def _site(folder, text, **files):
     (folder / "portward.toml").write_text(text)
     for name, content in files.items():
-        path = folder / name.replace("__", "/").replace("_toml", ".toml")
+        path = folder / name.replace("jails__d", "jails.d").replace("__", "/").replace("_toml", ".toml")
         path.parent.mkdir(exist_ok=True)
         path.write_text(content)
     return load_site(folder)
@@ -98,7 +98,10 @@ def test_one_line_turns_blocking_on(tmp_path):
         ('[paths]\nstate = "here"\n', "paths.state: got 'here', expected an absolute path"),
         ('[enforcer]\nnever_block = ["nobody"]\n', "enforcer.never_block: got 'nobody', expected addresses"),
         ("[jail.x]\n", "jail.x.filters: got no value, expected the filters it listens to"),
-        ('[jail.x]\nfilters = ["nope"]\n', "jail.x.filters: got 'nope', which is not there or has faults"),
+        (
+            '[jail.x]\nfilters = ["nope"]\n',
+            "jail.x.filters: got 'nope', expected a filter that is there; known",
+        ),
         ('[jail.x]\nfilters = ["portsentry"]\nspan = "soon"\n', "portward.toml:3: jail.x.span: got 'soon'"),
         (
             '[jail.x]\nfilters = ["portsentry"]\ncount = "ports"\n',
@@ -131,7 +134,7 @@ def test_a_missing_settings_file_is_fatal(tmp_path):
 
 
 def test_a_bad_filter_takes_out_only_itself(tmp_path):
-    """The others go on, and the fault is said."""
+    """The others go on, the fault is said, and the start is not stopped."""
     site = _site(
         tmp_path,
         '[jail.a]\nfilters = ["portsentry", "mine"]\n',
@@ -139,7 +142,7 @@ def test_a_bad_filter_takes_out_only_itself(tmp_path):
     )
     assert list(site.filters) == ["portsentry"]
     assert site.jails["a"].filters == ("portsentry",)
-    assert site.fatal != ()  # the jail in portward.toml names it
+    assert site.fatal == ()
     assert "mine.toml: regex: got missing )" in str(site.faults[0])
 
 
@@ -181,6 +184,84 @@ def test_jails_of_their_own_files(tmp_path):
     )
     jail = _site(tmp_path, "").jails["scan"]
     assert (jail.count, jail.field, jail.block_for) == (Count.DISTINCT, "port", None)
+
+
+KNOCK = """
+[jail]
+threshold = 4
+span = "2m"
+count = "distinct port"
+[[pattern]]
+name = 'x'
+regex = '''^knock from (?P<source>\\S+)$'''
+"""
+
+
+def test_one_line_enables_a_filter(tmp_path):
+    """`enabled` makes a jail of the filter's name, as the filter recommends and in the site's mode."""
+    site = _site(tmp_path, 'mode = "block"\nenabled = ["knock"]\n', filters__knock_toml=KNOCK)
+    assert site.faults == ()
+    jail = site.jails["knock"]
+    assert jail.filters == ("knock",)
+    assert (jail.threshold, jail.span, jail.count, jail.field) == (4, 120 * SECOND, Count.DISTINCT, "port")
+    assert jail.is_blocking
+    assert list(site.filters) == ["knock"]
+
+
+def test_a_jail_table_overrides_single_keys_of_a_recommendation(tmp_path):
+    """Also from another file than the one that enables it; what it does not say stays recommended."""
+    site = _site(
+        tmp_path,
+        "[jail.knock]\nthreshold = 9\n",
+        filters__knock_toml=KNOCK,
+        jails__d__knock_toml='enabled = ["knock"]\n',
+    )
+    assert site.faults == ()
+    assert (site.jails["knock"].threshold, site.jails["knock"].span) == (9, 120 * SECOND)
+
+
+@pytest.mark.parametrize("file", ["portward.toml", "jails.d/x.toml"])
+def test_an_unknown_name_among_the_enabled_is_a_fault(tmp_path, file):
+    """It names what comes nearest; the others are enabled."""
+    (tmp_path / "jails.d").mkdir()
+    (tmp_path / "filters").mkdir()
+    (tmp_path / "filters/knock.toml").write_text(KNOCK)
+    (tmp_path / "portward.toml").write_text("")
+    (tmp_path / file).write_text('\nenabled = ["knok", "knock"]\n')
+    site = load_site(tmp_path)
+    assert str(site.faults[0]).startswith(
+        f"{tmp_path / file}:2: enabled: got 'knok', expected a filter that is there (did you mean 'knock'?);"
+    )
+    assert len(site.faults) == 1
+    assert list(site.jails) == ["knock"]
+
+
+def test_an_enabled_filter_with_faults_takes_out_only_itself(tmp_path):
+    """The start goes on without it, and the fault names the filter's file."""
+    site = _site(
+        tmp_path, 'enabled = ["knock", "portsentry"]\n', filters__knock_toml=KNOCK.replace("(?P", "(?Q")
+    )
+    assert list(site.jails) == ["portsentry"]
+    assert [fault.where for fault in site.faults] == [str(tmp_path / "filters/knock.toml")]
+    assert site.fatal == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("threshhold = 3", "jail.threshhold: got 3, expected no such key (did you mean 'threshold'?)"),
+        ("threshold = 0", "jail.threshold: got 0, expected a whole number from 1"),
+        ('filters = ["knock"]', "jail.filters: got ['knock'], expected no such key here"),
+        ('mode = "block"', "jail.mode: got 'block', expected no such key here"),
+    ],
+)
+def test_a_recommendation_is_held_to_the_keys_of_a_jail(tmp_path, line, expected):
+    """A filter cannot turn blocking on, nor make a jail of others."""
+    path = tmp_path / "knock.toml"
+    path.write_text(KNOCK.replace("threshold = 4", line))
+    definition, faults = load_filter(path)
+    assert definition is None
+    assert [expected in str(fault) for fault in faults] == [True]
 
 
 @pytest.mark.parametrize(
