@@ -1,6 +1,6 @@
 """The engine: a value you feed. Chunks, time and outcomes go in; decisions come out.
 
-    feed(chunk) -> Step       lines become events, events strikes, strikes decisions
+    feed(arrived) -> Step     lines become events, events strikes, strikes decisions
     note(outcome)             what the enforcer did, or what became of a block later
     advance(now)              forget what cannot matter any more
     restore(strikes, blocks)  what a restart brings back
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from correlator.filters import Filter, Line, Unreadable
@@ -23,6 +23,8 @@ from correlator.model import (
     Block,
     Chunk,
     Decision,
+    Entries,
+    Entry,
     Event,
     Evidence,
     Ignore,
@@ -34,7 +36,7 @@ from correlator.model import (
     Strike,
 )
 from correlator.prefilter import Prefilter
-from correlator.syslog import format_instant, parse_header, read_stamp
+from correlator.syslog import Header, format_instant, format_line, parse_header, read_stamp
 
 _SKEW_BEHIND: Micros = 60 * SECOND
 _SKEW_AHEAD: Micros = 2 * SECOND
@@ -124,31 +126,57 @@ class Engine:
         """How many sources are denied, requested or observed, as far as we know."""
         return len(self._denials)
 
-    def feed(self, chunk: Chunk) -> Step:
-        """Take a chunk and return what it led to."""
+    def feed(self, arrived: Chunk | Entries) -> Step:
+        """Take what came from a file or from the journal, and return what it led to."""
         step = Step()
-        counters = self.origins.setdefault(chunk.origin, OriginCounters())
+        counters = self.origins.setdefault(arrived.origin, OriginCounters())
+        if isinstance(arrived, Entries):
+            for entry in arrived.entries:
+                self._feed_entry(entry, arrived, counters, step)
+        else:
+            self._feed_chunk(arrived, counters, step)
+        return step
+
+    def _feed_chunk(self, chunk: Chunk, counters: OriginCounters, step: Step) -> None:
         counters.lines += chunk.data.count(b"\n")
         prefilter = self._prefilters.get(chunk.origin)
         if prefilter is None:
-            return step
+            return
         for start, end in prefilter.candidates(chunk.data):
             counters.candidates += 1
             if end - start > self._max_line:
-                self._refuse_long(chunk, start, counters)
+                text = chunk.data[start : start + _SHOWN_OF_LONG].decode("utf-8", "surrogateescape")
+                self._refuse_long(Evidence(chunk.arrived, chunk.origin, chunk.offset + start, text), counters)
                 continue
             line = self._line(chunk, start, end, counters)
-            for filter_ in self._routes[chunk.origin]:
-                if not filter_.wants(line.header.identifier):
-                    continue
-                answer = filter_.read(line)
-                if isinstance(answer, Event):
-                    counters.events += 1
-                    self._take(answer, step)
-                elif isinstance(answer, Unreadable):
-                    counters.unreadable += 1
-                    self.unreadable.append(answer)
-        return step
+            wanting = (
+                filter_ for filter_ in self._routes[chunk.origin] if filter_.wants(line.header.identifier)
+            )
+            self._read(line, wanting, counters, step)
+
+    def _feed_entry(self, entry: Entry, arrived: Entries, counters: OriginCounters, step: Step) -> None:
+        counters.lines += 1
+        readers = [filter_ for filter_ in self._routes.get(arrived.origin, ()) if filter_.takes(entry)]
+        if not readers:
+            return
+        counters.candidates += 1
+        if len(entry.body) > self._max_line:
+            self._refuse_long(Evidence(arrived.arrived, arrived.origin, entry.at, entry.body), counters)
+            return
+        at = self._instant(entry.at, arrived, counters)
+        header = Header("", entry.host, entry.identifier, entry.pid, entry.body)
+        line = Line(header, Evidence(at, arrived.origin, entry.at, format_line(entry.at, header)))
+        self._read(line, readers, counters, step)
+
+    def _read(self, line: Line, readers: Iterable[Filter], counters: OriginCounters, step: Step) -> None:
+        for filter_ in readers:
+            answer = filter_.read(line)
+            if isinstance(answer, Event):
+                counters.events += 1
+                self._take(answer, step)
+            elif isinstance(answer, Unreadable):
+                counters.unreadable += 1
+                self.unreadable.append(answer)
 
     def judge(self, event: Event) -> Iterator[tuple[Jail, Verdict]]:
         """Let each jail that listens to the event's filter count it; for `feed` and `explain`."""
@@ -244,15 +272,14 @@ class Engine:
         at = self._instant(read_stamp(header.stamp, chunk.arrived), chunk, counters)
         return Line(header, Evidence(at, chunk.origin, chunk.offset + start, text))
 
-    def _refuse_long(self, chunk: Chunk, start: int, counters: OriginCounters) -> None:
+    def _refuse_long(self, evidence: Evidence, counters: OriginCounters) -> None:
         """Count a line over the bound; cut, it could end where the stranger wants it to."""
         counters.cut += 1
-        text = chunk.data[start : start + _SHOWN_OF_LONG].decode("utf-8", "surrogateescape")
-        evidence = Evidence(chunk.arrived, chunk.origin, chunk.offset + start, text)
+        evidence = replace(evidence, line=evidence.line[:_SHOWN_OF_LONG])
         self.unreadable.append(Unreadable("-", f"longer than {self._max_line} bytes", evidence))
 
     @staticmethod
-    def _instant(stamp: Micros | None, chunk: Chunk, counters: OriginCounters) -> Micros:
+    def _instant(stamp: Micros | None, chunk: Chunk | Entries, counters: OriginCounters) -> Micros:
         """Return a line's time: its own stamp, or its arrival where the stamp cannot be true."""
         arrived = chunk.arrived
         if stamp is None:

@@ -21,6 +21,12 @@ class SourceError(PortwardError, ValueError):
     exit_status = 2
 
 
+class JournalMatchError(PortwardError, ValueError):
+    """Text that should be a condition on journal fields is none."""
+
+    exit_status = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One thing that is wrong in a file that a user wrote."""

@@ -18,11 +18,14 @@ from typing import Any
 import regex
 
 from correlator.errors import SourceError
-from correlator.model import SECOND, Event, Evidence, Micros, parse_source
+from correlator.journal_match import JournalMatch
+from correlator.model import SECOND, Entry, Event, Evidence, Micros, parse_source
 from correlator.prefilter import required_literal
 from correlator.syslog import Header, parse_header, read_stamp
 
 NOTHING = "nothing"
+TRANSPORT = "_TRANSPORT"
+_KERNEL = "kernel"
 _MAX_PORT = 65535
 _MAX_COUNT = 10_000  # a line that says "repeated a million times" is a liar or a flood
 
@@ -62,9 +65,19 @@ class FilterDefinition:
     """Expressions of lines that are ours and mean nothing."""
     claims: str = ""
     """Text that makes a line ours even where no pattern understands it."""
+    journal: tuple[JournalMatch, ...] | None = None
+    """Which journal entries it reads, besides having one of its identifiers: those that one of these accepts.
+
+    Empty: none. None: all that have one of its identifiers; none where it names no identifier.
+    """
     tests: tuple[FilterTest, ...] = ()
     jail: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """What its author recommends for a jail that listens to it alone, by the keys of a jail table."""
+
+    @property
+    def reads_journal(self) -> bool:
+        """Whether there can be a journal entry that it reads."""
+        return bool(self.identifiers) if self.journal is None else bool(self.journal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +141,19 @@ class Filter:
     def wants(self, identifier: str) -> bool:
         """Whether lines of this program are read at all."""
         return not self.definition.identifiers or identifier in self.definition.identifiers
+
+    def takes(self, entry: Entry) -> bool:
+        """Whether it reads this journal entry.
+
+        Anybody may call himself `kernel` in a log, and have us block whom he likes by a forged packet log:
+        what the kernel did not write is never the kernel's, whatever the filter asks for.
+        """
+        if entry.identifier == _KERNEL and entry.fields.get(TRANSPORT) != _KERNEL:
+            return False
+        if not self.definition.reads_journal or not self.wants(entry.identifier):
+            return False
+        matches = self.definition.journal
+        return matches is None or any(match.accepts(entry.fields) for match in matches)
 
     def read(self, line: Line) -> Event | Unreadable | None:
         """Return what the line says to this filter."""

@@ -114,6 +114,37 @@ class Chunk:
     """False for what lay there before we came (a restart, a replay): its own stamps are taken."""
 
 
+JOURNAL = "journal"
+"""The origin of what comes from the systemd journal."""
+STDIN = "stdin"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message of the systemd journal, however many lines its writer put into it."""
+
+    at: Micros
+    """When journald received it; with it the entry can be named again."""
+    host: str
+    identifier: str
+    """What the writer calls itself, which may be a lie; its command's name where it says nothing."""
+    pid: str
+    body: str
+    """One line: control characters but the tab stand as `#012`, which is how rsyslog writes them."""
+    fields: Mapping[str, str] = field(default_factory=lambda: NO_FIELDS)
+    """Of the fields that journald vouches for (`_UID`, `_TRANSPORT`, ...) those that anybody asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Journal entries that arrived together, oldest first; what a `Chunk` is for files."""
+
+    origin: str
+    entries: tuple[Entry, ...]
+    arrived: Micros
+    is_live: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """One line that counted, and where it stands."""

@@ -95,5 +95,12 @@ def format_instant(at: Micros) -> str:
     return (_EPOCH + timedelta(microseconds=at)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def format_line(at: Micros, header: Header) -> str:
+    """Return one line in ISO form that says what the header says; for what never was a line of a file."""
+    stamp = (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds")
+    pid = f"[{header.pid}]" if header.pid else ""
+    return f"{stamp} {header.host or '-'} {header.identifier or '-'}{pid}: {header.body}"
+
+
 def _micros(at: datetime) -> Micros:
     return (at.astimezone(UTC) - _EPOCH) // _MICROSECOND

@@ -8,7 +8,7 @@ from typing import Any
 
 from correlator.config.jails import read_jail
 from correlator.config.reader import File, Table
-from correlator.errors import Fault
+from correlator.errors import Fault, JournalMatchError
 from correlator.filters import (
     NOTHING,
     Filter,
@@ -18,6 +18,7 @@ from correlator.filters import (
     PatternError,
     failed_tests,
 )
+from correlator.journal_match import EXPECTED, JournalMatch, parse_journal_match
 
 ALERT_LOG_TOKEN = "$ALERT_LOG$"  # noqa: S105  a token of ours, not a secret
 _HIGHEST_WEIGHT = 1_000_000
@@ -44,6 +45,7 @@ def load_filter(path: Path, *, alert_log: Path | None = None) -> tuple[FilterDef
         patterns=tuple(_pattern(item) for item in table.tables("pattern")),
         ignores=tuple(_ignore(item) for item in table.tables("ignore")),
         claims=table.text("claims", ""),
+        journal=_journal(table),
         tests=tuple(_test(item) for item in table.tables("test")),
         jail=_recommendation(path.stem, table),
     )
@@ -62,6 +64,18 @@ def _recommendation(name: str, table: Table) -> Mapping[str, Any]:
     recommended = jail.any_values()
     read_jail(name, jail.over({"filters": [name]}), is_blocking=False)
     return recommended
+
+
+def _journal(table: Table) -> tuple[JournalMatch, ...] | None:
+    if not table.has("journal"):
+        return None
+    found = []
+    for text in table.texts("journal"):
+        try:
+            found.append(parse_journal_match(text))
+        except JournalMatchError as exc:
+            table.fault("journal", f"no condition: {exc}", EXPECTED)
+    return tuple(found)
 
 
 def _pattern(table: Table) -> PatternDefinition:

@@ -20,7 +20,7 @@ from correlator.engine import Engine
 from correlator.errors import Fault
 from correlator.filters import Filter, FilterDefinition
 from correlator.jails import Jail, JailDefinition
-from correlator.model import Source
+from correlator.model import JOURNAL, Source
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -109,6 +109,7 @@ def build_engine(site: Site, *, ignored_by: Callable[[Source], str | None]) -> E
     for name, definition in site.filters.items():
         for file in definition.files:
             routes.setdefault(file, []).append(name)
+    routes[JOURNAL] = [name for name, definition in site.filters.items() if definition.reads_journal]
     return Engine(
         [Filter(definition, timeout=site.correlator.pattern_timeout) for definition in site.filters.values()],
         [Jail(jail, max_sources=site.correlator.max_sources) for jail in site.jails.values()],
