@@ -42,6 +42,9 @@ class Captured(NamedTuple):
     """Nanoseconds since 1970."""
     version: int
     data: bytes
+    """As much of it as the file holds."""
+    size: int
+    """Bytes that it had on the wire, padding behind it included."""
 
 
 def read_capture(path: Path) -> Iterator[Captured]:
@@ -71,7 +74,7 @@ def _read_packets(file: BinaryIO, name: str) -> Iterator[Captured]:
         )
     record = struct.Struct(f"{order}IIII")
     while len(start := file.read(record.size)) == record.size:
-        seconds, fraction, kept, _ = record.unpack(start)
+        seconds, fraction, kept, size = record.unpack(start)
         if kept > _LONGEST_PACKET:
             raise CaptureFileError(
                 f"{name}: got a packet of {kept} bytes, expected {_LONGEST_PACKET} at most"
@@ -81,7 +84,8 @@ def _read_packets(file: BinaryIO, name: str) -> Iterator[Captured]:
             return
         packet = _strip_link(link, data)
         if packet and packet[0] >> 4 in (4, 6):
-            yield Captured(seconds * 1_000_000_000 + fraction * unit, packet[0] >> 4, packet)
+            at = seconds * 1_000_000_000 + fraction * unit
+            yield Captured(at, packet[0] >> 4, packet, max(size, kept) - (kept - len(packet)))
 
 
 def _strip_link(link: int, data: bytes) -> bytes:

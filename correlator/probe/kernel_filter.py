@@ -31,11 +31,13 @@ MOST_RANGES = 50
 
 LOAD_WORD, LOAD_HALF, LOAD_BYTE = 0x20, 0x28, 0x30
 LOAD_HALF_X, LOAD_BYTE_X = 0x48, 0x50  # at X + k
+LOAD_LENGTH = 0x80  # how many bytes of the packet arrived
 LOAD_MEMORY, STORE = 0x60, 0x02
 SET_X, SET_X_HEADER_LENGTH = 0x01, 0xB1  # the latter: X = 4 * (byte & 15)
 A_TO_X, X_TO_A = 0x07, 0x87
 ADD, ADD_X, SHIFT_LEFT, AND = 0x04, 0x0C, 0x64, 0x54
 JUMP, IF_EQUAL, IF_GREATER, IF_AT_LEAST, IF_ANY_BIT = 0x05, 0x15, 0x25, 0x35, 0x45
+IF_AT_LEAST_X = 0x3D
 RETURN = 0x06
 
 _ANCILLARY = 0xFFFFF000
@@ -108,7 +110,7 @@ def build_filter(version: int, tcp: PortRanges, udp: PortRanges) -> bytes:
         return REJECT_ALL
     walk = _walk_ipv6() if version == 6 else _walk_ipv4()
     snap = SNAP_IPV6 if version == 6 else SNAP_IPV4
-    return assemble([*_for_this_host(), *walk, *_judge_transport(tcp, udp, snap)])
+    return assemble([*_for_this_host(), *_demand_whole(version), *walk, *_judge_transport(tcp, udp, snap)])
 
 
 def build_answer_filter(tcp: PortRanges) -> bytes:
@@ -170,6 +172,22 @@ def _for_this_host() -> list[Statement]:
         "not ours",
         Op(RETURN, 0),
         "ours",
+    ]
+
+
+def _demand_whole(version: int) -> list[Statement]:
+    """Drop what states more bytes than arrived: our kernel throws it away, and no host answers it.
+
+    Only here can that be told, because what is handed over may be shorter than what arrived.
+    """
+    length = [Op(LOAD_HALF, 4), Op(ADD, 40)] if version == 6 else [Op(LOAD_HALF, 2)]
+    return [
+        *length,
+        Op(A_TO_X),
+        Op(LOAD_LENGTH),
+        Op(IF_AT_LEAST_X, then="whole"),
+        Op(RETURN, 0),
+        "whole",
     ]
 
 

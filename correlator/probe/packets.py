@@ -69,6 +69,16 @@ def parse_packet(version: int, data: bytes | bytearray, size: int) -> Packet | N
     return Packet(source, destination, protocol, *ports, start > _IPV4.size)
 
 
+def state_length(data: bytes | bytearray) -> int:
+    """Return how many bytes the IP packet has by its own header; our kernel takes none of which fewer came.
+
+    Only for what `parse_packet` returned.
+    """
+    if data[0] >> 4 == 4:
+        return int.from_bytes(data[2:4], "big")
+    return _IPV6.size + int.from_bytes(data[4:6], "big")
+
+
 def is_thrown_away(data: bytes | bytearray) -> bool:
     """Whether our kernel drops this whole IPv4 packet before any service could see it.
 

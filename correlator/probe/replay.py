@@ -16,7 +16,7 @@ from correlator.attackalert import format_left_out
 from correlator.errors import CaptureFileError
 from correlator.probe.answers import Answers, Segment, read_segment
 from correlator.probe.capture_file import Captured, read_capture
-from correlator.probe.packets import TCP, UDP, Packet, parse_packet
+from correlator.probe.packets import TCP, UDP, Packet, parse_packet, state_length
 from correlator.probe.sockets import Taker
 from correlator.probe.techniques import ACK, RST, SYN
 from correlator.probe.watch import Watch, is_impossible
@@ -97,7 +97,9 @@ def replay_capture(path: Path, settings: ProbeSettings, survey: Survey) -> Itera
         now = max(now, at // 1000)  # files are not always in order; the limit needs time that is
         yield from _sum_up(watch, at, now)
         packet = parse_packet(captured.version, captured.data, len(captured.data))
-        if packet is not None and (packet.protocol == UDP or not packet.flags & (ACK | RST)):
+        if packet is None or captured.size < state_length(captured.data):
+            continue
+        if packet.protocol == UDP or not packet.flags & (ACK | RST):
             yield from (Line(at, text) for text in watch.judge(packet, "", now))
         if sees_hidden:
             yield from _judge_answer(answers, captured, survey.own, now)

@@ -32,7 +32,7 @@ from correlator.drill.lab import (
     VICTIM_DEVICE,
     Lab,
 )
-from correlator.drill.packets import Flag
+from correlator.drill.packets import Flag, build_udp, checksum
 from correlator.drill.scanner import Scanner
 from correlator.kernel.process import CAP_DAC_OVERRIDE
 
@@ -356,6 +356,23 @@ def test_nonsense_on_the_wire_changes_nothing(
             scanner.send_packet(whole[:size] + b"\xff" * (len(whole) - size))
     settle(probe)
     assert probe.child.poll() is None
+
+
+@BOTH_VERSIONS
+def test_a_packet_counts_by_its_own_length(
+    probe: Probe, scanner: Scanner, settle: Callable[[Probe], None], victim: str, source: str
+) -> None:
+    """Padding behind it is none of it; of a packet that came short our kernel takes nothing."""
+    at, header = (2, 0) if victim == VICTIM4 else (4, 40)
+    for port, missing in ((25, 0), (26, 1)):
+        packet = bytearray(build_udp(scanner.route(port, destination=victim), b"x"))
+        packet[at : at + 2] = (len(packet) - header + missing).to_bytes(2, "big")
+        if victim == VICTIM4:
+            packet[10:12] = bytes(2)
+            packet[10:12] = checksum(packet[:20]).to_bytes(2, "big")
+        scanner.send_packet(bytes(packet) + (b"" if missing else bytes(20)))
+    settle(probe)
+    assert probe.alerts() == [f"attackalert: UDP scan from host: {source}/{source} to UDP port: 25"]
 
 
 def test_start_and_stop_lines(start_probe: Callable[..., Probe]) -> None:

@@ -150,6 +150,19 @@ def test_hidden_scans_are_told_by_our_answers(tmp_path: Path) -> None:
     assert lines(path, compat=True) == []
 
 
+def test_a_packet_that_never_came_whole_is_none(tmp_path: Path) -> None:
+    """Its header states more than the wire carried; that the file keeps only its front is another matter."""
+    short = bytes(IP(bytes(IP(src=THEM, dst=US, len=41) / TCP(sport=40_000, dport=25, flags="S"))))
+    long = bytes(syn(26) / Raw(bytes(1000)))
+    path = write(tmp_path / "x.pcap", bytes(Ether(type=0x0800)) + short, link=1)
+    with path.open("ab") as file:
+        file.write(
+            struct.pack("<IIII", AT, 0, 14 + 60, 14 + len(long)) + bytes(Ether(type=0x0800)) + long[:60]
+        )
+    assert [text.rsplit(" ", 1)[1] for text in lines(path)] == ["26"]
+    assert [captured.size for captured in read_capture(path)] == [40, len(long)]
+
+
 def test_modes_and_the_limit_hold(tmp_path: Path) -> None:
     """Listed ports in a stealth mode; the rest of a flood is counted; a connect mode has nothing to say."""
     path = write(tmp_path / "x.pcap", *[bytes(syn(port)) for port in (25, 79, 25)], link=101)
