@@ -1,0 +1,159 @@
+"""Every shipped filter proves itself: its own tests, enough of them, and what a stranger's text cannot do.
+
+The tests that say what a filter reads stand in its file. Here is what all of them owe: each expression is
+shown to match, lines that must not match are there too, and text that the stranger chose (a user, a name,
+a path) never becomes the source, whatever of the service's own wording it repeats.
+"""
+
+import ipaddress
+import re
+from pathlib import Path
+
+import pytest
+
+from correlator.config.filters import load_filter
+from correlator.filters import Filter, failed_tests, make_line
+from correlator.model import SECOND, Event, parse_source
+from correlator.prefilter import required_literal
+
+FOLDER = Path(__file__).parents[2] / "filters"
+PATHS = sorted(FOLDER.glob("*.toml"))
+ARRIVED = 1_795_400_000 * SECOND
+VICTIM = "198.51.100.66"
+VICTIM6 = "2001:db8:66::66"
+_WRITTEN_BY_THE_SERVICE = frozenset({"source", "port", "protocol", "technique", "count"})
+_LEAST_MATCHING = 3
+_LEAST_OTHER = 2
+_ADDRESS = re.compile(
+    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7})(?![\w:])"
+)
+
+shipped = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def _load(path):
+    definition, faults = load_filter(path)
+    assert [str(fault) for fault in faults] == []
+    return definition
+
+
+def _answer(filter_, text):
+    line = make_line(text, arrived=ARRIVED)
+    return filter_.read(line) if filter_.wants(line.header.identifier) else None
+
+
+def _addresses(text):
+    found = set()
+    for match in _ADDRESS.findall(text):
+        try:
+            found.add(str(ipaddress.ip_address(match)))
+        except ValueError:
+            continue  # a time of day, a fingerprint
+    return found
+
+
+def _understood(definition):
+    """Yield (test, event) for each test in the file that expects an event."""
+    filter_ = Filter(definition)
+    for test in definition.tests:
+        if test.expect is not None:
+            yield test, _answer(filter_, test.line)
+
+
+@shipped
+def test_it_loads_and_says_what_it_reads(path):
+    """A filter has a description, names its logs, and its own tests pass."""
+    definition = _load(path)
+    assert list(failed_tests(Filter(definition))) == []
+    assert definition.description
+    assert definition.files
+    assert len({pattern.name for pattern in definition.patterns}) == len(definition.patterns)
+
+
+@shipped
+def test_it_recommends_a_jail(path):
+    """Enabling a shipped filter is one line, because the rest of its jail stands in its file."""
+    assert {"threshold", "span", "block_for"} <= set(_load(path).jail)
+
+
+@shipped
+def test_it_has_enough_tests_of_its_own(path):
+    """Lines that match, lines that must not, and one in which another address than the source's stands."""
+    definition = _load(path)
+    matching = [test for test in definition.tests if test.expect is not None]
+    others = [test for test in definition.tests if test.expect is None]
+    hostile = [test for test in definition.tests if len(_addresses(test.line)) > 1]
+    assert len(matching) >= _LEAST_MATCHING
+    assert len(others) >= _LEAST_OTHER
+    assert hostile
+    assert all("source" in test.expect for test in matching)
+
+
+@shipped
+def test_each_expression_is_shown_to_match(path):
+    """An expression that no sample line reaches is a guess, or hidden behind one that stands before it."""
+    definition = _load(path)
+    reached = {event.pattern for _test, event in _understood(definition)}
+    assert {pattern.name for pattern in definition.patterns} - reached == set()
+
+
+@shipped
+def test_each_expression_is_anchored_and_can_be_searched_for(path):
+    """Unanchored text is found inside a stranger's text; without known text every line is read in Python."""
+    for pattern in _load(path).patterns:
+        assert pattern.expression.startswith("^"), pattern.name
+        assert len(required_literal(pattern.expression)) > 3, pattern.name
+
+
+@shipped
+def test_text_that_a_stranger_chose_never_names_the_source(path):
+    """Whatever stood in a free field is replaced by the service's own wording about somebody else."""
+    definition = _load(path)
+    filter_ = Filter(definition)
+    wrong = []
+    understood = list(_understood(definition))
+    forged = [_with_victim(event) for _test, event in understood]
+    for _test, event in understood:
+        compiled = next(p.compiled for p in filter_._patterns if p.definition.name == event.pattern)
+        line = make_line(event.evidence.line, arrived=ARRIVED)
+        start = len(line.evidence.line) - len(line.header.body)
+        found = compiled.search(line.header.body)
+        for name in set(compiled.groupindex) - _WRITTEN_BY_THE_SERVICE:
+            low, high = found.span(name)
+            if low < 0:
+                continue
+            for text in forged:
+                for planted in (text, f"x {text}", f"{text} x", f"x{text}", f"x' {text}", f'x" {text}'):
+                    full = line.evidence.line
+                    hostile = full[: start + low] + planted + full[start + high :]
+                    answer = _answer(filter_, hostile)
+                    if isinstance(answer, Event) and str(answer.source) in (VICTIM, VICTIM6):
+                        wrong.append((name, answer.pattern, hostile))
+    assert wrong == []
+
+
+@shipped
+def test_long_hostile_lines_do_not_outrun_the_limit(path):
+    """What a filter's own lines consist of, repeated to the longest line we read, stays below a second."""
+    definition = _load(path)
+    filter_ = Filter(definition, timeout=SECOND)
+    for test in definition.tests:
+        header = make_line(test.line, arrived=ARRIVED).header
+        head = test.line[: len(test.line) - len(header.body)]
+        words = header.body.split(" ")
+        pieces = {header.body, *words, *(" ".join(words[:n]) + " " for n in range(1, len(words)))}
+        for piece in sorted(pieces)[:40]:
+            for body in (
+                piece * (8000 // max(1, len(piece))),
+                header.body + piece * (6000 // max(1, len(piece))),
+            ):
+                _answer(filter_, head + body[:8000])
+    assert filter_.quarantined == {}
+
+
+def _with_victim(event):
+    """Return the part of a line that could be mistaken for the service's own words, naming the victim."""
+    body = make_line(event.evidence.line, arrived=ARRIVED).header.body
+    shown = event.fields["source"]
+    victim = VICTIM if event.source.version == 4 and parse_source(shown).version == 4 else VICTIM6
+    return body.replace(shown, victim)
