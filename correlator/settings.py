@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from correlator.actions import ActionDefinition
 from correlator.model import SECOND, Micros, Source
 
 
@@ -120,6 +121,10 @@ class EnforcerSettings:
     widest_prefix6: int = 32
     is_enforcing: bool = False
     """True: the firewall table is made at the start; false: with the first block."""
+    actions: tuple[ActionDefinition, ...] = ()
+    """What the jails of this site use, besides the kernel's own set."""
+    blocked_modes: tuple[str, ...] = ()
+    """Write one blocked file for each of these modes, as PortSentry does; empty: one in all."""
 
 
 @dataclass(frozen=True, slots=True)

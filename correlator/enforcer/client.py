@@ -18,6 +18,7 @@ from correlator.enforcer.protocol import (
     Answer,
     BlockInForce,
     BlocksAnswer,
+    DeedEvent,
     ErrorAnswer,
     Event,
     ListRequest,
@@ -152,7 +153,10 @@ class EnforcerClient:
         kept: list[Answer | Event] = []
         while True:
             for heard in self.receive():
-                if isinstance(heard, OutcomeEvent | MendedEvent) or heard.id not in {request.id, None}:
+                if isinstance(heard, OutcomeEvent | DeedEvent | MendedEvent) or heard.id not in {
+                    request.id,
+                    None,
+                }:
                     kept.append(heard)
                     continue
                 answers.append(heard)

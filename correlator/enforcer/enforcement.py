@@ -1,54 +1,55 @@
-"""Carries out requests: never-block list, plan, row, kernel, row, answer; and keeps belief equal to fact.
+"""Carries out requests: never-block list, plan, row, actions, row, answer; and keeps belief equal to fact.
 
-No sockets and no clock here: the service feeds requests and the time. What must survive a kill is in the
-database before the kernel is asked; what the kernel really holds is asked of the kernel, at the start and
-whenever somebody else may have touched it.
+No sockets here: the service feeds requests and the time. What must survive a kill is in the database before
+anything is done; what the kernel really holds is asked of the kernel, at the start and whenever somebody
+else may have touched it.
+
+A block's actions run in the order in which its jail names them. Those at the front that take no time are
+carried out on the spot, and the first success is the answer; the others follow in `deeds`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, assert_never
 
 from correlator.enforcer import lines
+from correlator.enforcer.action import Action
 from correlator.enforcer.backend import Backend
+from correlator.enforcer.carrier import Carried, Carrier
 from correlator.enforcer.holdings import Holdings, new_block
+from correlator.enforcer.keeping import BackendError, Keeping
 from correlator.enforcer.never_block import NeverBlock
-from correlator.enforcer.plans import (
-    Add,
-    Change,
-    Exists,
-    Extend,
-    Plan,
-    Refuse,
-    Until,
-    compare,
-    kernel_view,
-    plan_block,
-    plan_change,
+from correlator.enforcer.plans import Add, Change, Exists, Extend, Plan, Refuse, Until, outlasts
+from correlator.enforcer.protocol import (
+    BlockInForce,
+    BlockRequest,
+    Event,
+    Mend,
+    MendedEvent,
+    OutcomeEvent,
 )
-from correlator.enforcer.protocol import BlockInForce, BlockRequest, Event, Mend, MendedEvent, OutcomeEvent
 from correlator.enforcer.records import Records
-from correlator.errors import Fault, KernelError, MissingToolError, PermissionDeniedError
+from correlator.errors import Fault
 from correlator.model import SECOND, Micros, Outcome, OutcomeKind, Source
 from correlator.settings import EnforcerSettings
-from correlator.store.blocks import BlockRow, BlockState, BlockStore
+from correlator.store.blocks import BlockRow, BlockStore, NewBlock
 
-BackendError = (KernelError, MissingToolError, PermissionDeniedError)
 Announce = Callable[[str, Event | None], None]
-"""Takes a line to print and, for what watchers want to know, the event."""
+"""Takes a line to print (empty: none) and, for what watchers want to know, the event."""
+Later = Callable[[Outcome], None]
+"""Takes the outcome of a request whose actions take their time."""
 
 _FAULTS_SHOWN = 20
 _RETRY: Micros = 5 * SECOND
-_REMEMBERED = {
-    BlockState.DONE: OutcomeKind.EXISTS,
-    BlockState.REFUSED: OutcomeKind.REFUSED,
-    BlockState.EXPIRED: OutcomeKind.EXPIRED,
-    BlockState.RELEASED: OutcomeKind.RELEASED,
-}
+
+
+def _wall_clock() -> Micros:
+    return time.time_ns() // 1000
 
 
 class Enforcement:
@@ -63,20 +64,26 @@ class Enforcement:
         never_block: NeverBlock,
         records: Records,
         announce: Announce,
+        actions: Mapping[str, Action] | None = None,
+        clock: Callable[[], Micros] = _wall_clock,
     ) -> None:
         self._settings = settings
-        self._backend = backend
+        self._kernel = Keeping(backend, is_enforcing=settings.is_enforcing, tell=self._tell_mend)
         self._store = store
         self._never_block = never_block
         self._records = records
         self._announce = announce
+        self._carrier = Carrier(
+            self._kernel, actions or {}, store, later=self._went_on, announce=announce, clock=clock
+        )
+        self._clock = clock
         self._holdings = Holdings()
+        self._pending: dict[int, list[Later]] = {}
+        """Rows that no action has carried out yet, and who waits for the outcome."""
         self._next_expiry: Until = None
         self._looked_at = -1
         """The never-block list's generation that the blocks in force were held against."""
-        self._table = "absent"
         self._synced_at: Until = None
-        self._trouble = ""
         self._counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -95,14 +102,16 @@ class Enforcement:
         expired = self._store.expire_due(now)
         self._holdings = Holdings(self._store.in_force())
         undecided = [(row, self._take_up(row, now)) for row in self._store.undecided()]
+        self._carrier.start(now)
+        self._kernel.believe(self._holdings.ends(self._kernel.name))
         self._look_again(now)
         try:
-            self._backend.check()
-            mend = self._mend(now)
+            self._kernel.check()
+            mend = self._kernel.mend(now)
         except BackendError as exc:
-            if self._settings.is_enforcing or len(self._holdings):
+            if self._settings.is_enforcing or len(self._kernel):
                 raise
-            self._trouble = str(exc)
+            self._kernel.trouble = str(exc)
             self._announce(f"cannot block yet: {exc}", None)
         else:
             self._announce(lines.format_mend(mend, "started"), None)
@@ -111,23 +120,25 @@ class Enforcement:
         for row, replaced in undecided:
             if replaced is not None:
                 self._store.mark_done(row.number, now=now, replaced=replaced)
+                self._carrier.end(((number, ()) for number, _ in replaced), now)
                 self._tell(Outcome(OutcomeKind.DONE, row.source, row.request, row.until), row.jail)
         self._next_expiry = self._store.next_expiry()
         self._records.recover_history()
         self._records.write_blocked(self.blocked_lines())
 
-    def block(self, request: BlockRequest, now: Micros) -> Outcome:
-        """Carry out one request, or tell what became of it before; never raises for what the world does."""
+    def block(self, request: BlockRequest, now: Micros, later: Later | None = None) -> Outcome | None:
+        """Carry out one request, or tell what became of it before; never raises for what the world does.
+
+        None: its actions take their time, and `later` hears of the outcome.
+        """
         try:
-            outcome, is_news = self._block(request, now)
+            outcome, is_news = self._block(request, now, later)
         except sqlite3.Error as exc:
             self._go_back(now)
             detail = f"{self._settings.paths.blocks_database}: {exc}"
             outcome, is_news = _outcome(OutcomeKind.FAILED, request, None, detail), True
-        if is_news:
-            self._counts[outcome.kind.value] += 1
-            event = OutcomeEvent(outcome) if outcome.kind is OutcomeKind.DONE else None
-            self._announce(lines.format_outcome(outcome, request.jail), event)
+        if outcome is not None and is_news:
+            self._count_and_say(outcome, request.jail)
         return outcome
 
     def release(self, source: Source | None, now: Micros, reason: str = "released on request") -> int:
@@ -140,7 +151,7 @@ class Enforcement:
         sources = self._holdings.sources() if source is None else [source] if source in self._holdings else []
         if sources:
             change = self._let_go(dict.fromkeys(sources, reason), now)
-            self._change_kernel(change, now)
+            self._kernel.carry_out(change, now)
         return len(sources)
 
     def denied_by(self, source: Source) -> Source | None:
@@ -163,12 +174,22 @@ class Enforcement:
             self._holdings.forget(row.source)
             self._tell(Outcome(OutcomeKind.EXPIRED, row.source, row.request, row.until), row.jail)
             self._records.note_change()
+        self._kernel.forget(row.source for row in due)
+        self._carrier.end(((row.number, row.actions) for row in due), now)
         self._next_expiry = self._store.next_expiry()
 
     @property
     def next_expiry(self) -> Until:
         """When `expire` has something to do."""
         return self._next_expiry
+
+    def tend(self, now: Micros) -> None:
+        """Carry out what actions are still to do. Raises: sqlite3.Error where the disk would not."""
+        self._carrier.tend(now)
+
+    def pause(self, now: Micros) -> float | None:
+        """Return the seconds until `tend` has something to do, or None."""
+        return self._carrier.pause(now)
 
     def sync(self, now: Micros, *, is_thorough: bool = True) -> Mend:
         """Compare belief and kernel, mend, and say so.
@@ -179,13 +200,11 @@ class Enforcement:
         """
         gone = self._look_again(now)
         try:
-            if gone.remove or gone.add:
-                self._change_kernel(gone, now)
-            is_needed = is_thorough or not self._backend.is_untouched()
-            mend = self._mend(now) if is_needed else Mend(self._table)
+            self._kernel.carry_out(gone, now)
         except BackendError as exc:
-            self._trouble = str(exc)
+            self._kernel.trouble = str(exc)
             raise
+        mend = self._kernel.sync(now, is_thorough=is_thorough)
         self._synced_at = now
         self._tell_mend(mend)
         return mend
@@ -200,8 +219,8 @@ class Enforcement:
             for row in rows
         )
 
-    def blocked_lines(self) -> list[str]:
-        """Return the blocked file's lines."""
+    def blocked_lines(self) -> list[tuple[str, str]]:
+        """Return the blocked file's lines, each with the mode that saw the source."""
         return self._holdings.lines()
 
     def status(self) -> dict[str, Any]:
@@ -210,10 +229,16 @@ class Enforcement:
         return {
             "blocks": len(self._holdings),
             "is_enforcing": self._settings.is_enforcing,
-            "backend": self._backend.name,
-            "table": self._table,
+            "backend": self._kernel.name,
+            "actions": self._carrier.names,
+            "endings": dict(self._carrier.counts),
+            "failing": [
+                {"block": deed.block, "action": deed.action, "tries": deed.tries, "detail": deed.detail}
+                for deed in self._store.deeds.failing(_FAULTS_SHOWN)
+            ],
+            "table": self._kernel.table,
             "synced_at": self._synced_at,
-            "trouble": self._trouble,
+            "trouble": self._kernel.trouble,
             "next_expiry": self._next_expiry,
             "never_block": self._never_block.count(),
             "faults": [str(fault) for fault in faults[:_FAULTS_SHOWN]],
@@ -221,12 +246,19 @@ class Enforcement:
             "since_start": dict(self._counts),
         }
 
-    def _block(self, request: BlockRequest, now: Micros) -> tuple[Outcome, bool]:
+    def _block(self, request: BlockRequest, now: Micros, later: Later | None) -> tuple[Outcome | None, bool]:
         known = self._store.find_request(request.request)
-        if known is not None and known.state in _REMEMBERED:
-            return self._recall(known, request), False
+        if known is not None and (outcome := self._holdings.recall(known)) is not None:
+            return outcome, False
+        if known is not None and known.number in self._pending:
+            if later is not None:
+                self._pending[known.number].append(later)
+            return None, False
+        actions, plan = self._plan(request, now)
+        if isinstance(plan, Extend) and outlasts(plan.before, request.until):
+            request = replace(request, until=plan.before)
+        request = replace(request, actions=actions)
         row = new_block(request, now)
-        plan = self._plan(request.source, request.until, request.actions, now)
         match plan:
             case Exists(by=by, until=until):
                 detail = "" if by == request.source else f"covered by {by}"
@@ -245,110 +277,96 @@ class Enforcement:
                     self._store.request_again(number, row)
             case _:
                 assert_never(plan)
-        replaced = self._holdings.replaced_by(request.source, request.request, swallows)
-        try:
-            self._apply({request.source: request.until}, swallows, now)
-        except BackendError as exc:
-            self._trouble = str(exc)
-            self._store.mark_failed(number, str(exc), now=now)
-            return _outcome(OutcomeKind.FAILED, request, None, str(exc)), True
+        held = self._holdings.find(request.source)
+        before = None if held is None else held.number
+        carried = self._carrier.carry_out(number, row, before, swallows, now)
+        if carried.is_in_force:
+            self._put_in_force(number, row, now, swallows)
+            return _outcome(OutcomeKind.DONE, request, request.until, carried.detail), True
+        if carried.is_open:
+            self._pending[number] = [] if later is None else [later]
+            return None, False
+        self._give_up(number, carried.detail, now)
+        return _outcome(OutcomeKind.FAILED, request, None, carried.detail), True
+
+    def _plan(self, asked: BlockRequest | BlockRow, now: Micros) -> tuple[tuple[str, ...], Plan]:
+        """Return what a request comes to, and all the actions that it then needs."""
+        names = self._carrier.names
+        unknown = [action for action in asked.actions if action not in names]
+        if unknown:
+            return asked.actions, Refuse(f"no such action: {unknown[0]}; there is: {', '.join(names)}")
+        why = self._never_block.find(asked.source, now)
+        if why is not None:
+            return asked.actions, Refuse(why)
+        return self._holdings.plan(asked, now, self._carrier.denying, self._settings)
+
+    def _put_in_force(
+        self, number: int, row: BlockRow | NewBlock, now: Micros, swallows: tuple[Source, ...]
+    ) -> None:
+        """Believe in a row that an action has carried out, and end those that it replaces."""
+        replaced = self._holdings.replaced_by(row.source, row.request, swallows)
         held = self._holdings.hold(number, row, swallows)
         self._store.mark_done(number, now=now, replaced=replaced)
-        if request.until is not None and (self._next_expiry is None or request.until < self._next_expiry):
-            self._next_expiry = request.until
+        self._carrier.end(((other, ()) for other, _ in replaced), now)
+        if row.until is not None and (self._next_expiry is None or row.until < self._next_expiry):
+            self._next_expiry = row.until
         self._records.note_block(number, held.line)
         self._records.note_change()
-        return _outcome(OutcomeKind.DONE, request, request.until, ""), True
 
-    def _plan(self, source: Source, until: Until, actions: tuple[str, ...], now: Micros) -> Plan:
-        unknown = [action for action in actions if action != self._backend.name]
-        if unknown:
-            return Refuse(f"no such action: {unknown[0]}; there is: {self._backend.name}")
-        why = self._never_block.find(source, now)
-        if why is not None:
-            return Refuse(why)
-        return plan_block(
-            self._holdings.belief,
-            source,
-            until,
-            now,
-            widest4=self._settings.widest_prefix4,
-            widest6=self._settings.widest_prefix6,
-        )
+    def _went_on(self, row: BlockRow, carried: Carried) -> None:
+        """Take how a block went on that no action had carried out yet."""
+        if row.number not in self._pending:
+            return
+        now = self._clock()
+        outcome = Outcome(OutcomeKind.DONE, row.source, row.request, row.until)
+        if carried.is_in_force:
+            self._put_in_force(row.number, row, now, ())
+        else:
+            self._give_up(row.number, carried.detail, now)
+            outcome = Outcome(OutcomeKind.FAILED, row.source, row.request, None, carried.detail)
+        for later in self._pending.pop(row.number):
+            later(outcome)
+        self._count_and_say(outcome, row.jail)
+
+    def _give_up(self, number: int, detail: str, now: Micros) -> None:
+        """Write down that no action carried a row out."""
+        self._store.mark_failed(number, detail, now=now)
+        self._carrier.end([(number, ())], now)
 
     def _take_up(self, row: BlockRow, now: Micros) -> list[tuple[int, str]] | None:
-        """Believe in a row that was left undecided; return the rows it replaces, None where it may not be."""
-        plan = self._plan(row.source, row.until, row.actions, now)
+        """Go on with a row that was left undecided; return what it replaces, None if not in force."""
+        _, plan = self._plan(row, now)
         match plan:
             case Exists(by=by):
-                self._store.mark_failed(row.number, f"denied already by {by}", now=now)
+                self._give_up(row.number, f"denied already by {by}", now)
                 return None
             case Refuse(reason=reason):
-                self._store.mark_failed(row.number, reason, now=now)
+                self._give_up(row.number, reason, now)
                 return None
             case Add(swallows=swallows) | Extend(swallows=swallows):
+                if self._carrier.go_on(row).is_open:
+                    self._pending[row.number] = []
+                    return None
                 replaced = self._holdings.replaced_by(row.source, row.request, swallows)
                 self._holdings.hold(row.number, row, swallows)
                 return replaced
             case _:
                 assert_never(plan)
 
-    def _recall(self, known: BlockRow, request: BlockRequest) -> Outcome:
-        """Return what became of a request that was carried out before."""
-        if known.source in self._holdings.belief:
-            return _outcome(
-                OutcomeKind.EXISTS, request, self._holdings.belief[known.source], "requested before"
-            )
-        wider = self.denied_by(known.source)
-        if wider is not None and known.state is not BlockState.REFUSED:
-            return _outcome(OutcomeKind.EXISTS, request, self._holdings.belief[wider], f"covered by {wider}")
-        return _outcome(_REMEMBERED[known.state], request, known.until, known.detail or "requested before")
-
-    def _apply(self, put: Mapping[Source, Until], drop: tuple[Source, ...], now: Micros) -> None:
-        """Change belief and kernel together; belief is as before where the kernel would not."""
-        change = plan_change(self._holdings.belief, put, drop)
-        before = {
-            source: self._holdings.belief[source]
-            for source in (*put, *drop)
-            if source in self._holdings.belief
-        }
-        for source in drop:
-            self._holdings.belief.drop(source)
-        for source, until in put.items():
-            self._holdings.belief.put(source, until)
-        try:
-            self._change_kernel(change, now)
-        except BaseException:
-            for source in put:
-                self._holdings.belief.drop(source)
-            for source, until in before.items():
-                self._holdings.belief.put(source, until)
-            raise
-
-    def _change_kernel(self, change: Change, now: Micros) -> None:
-        try:
-            self._backend.block(change.add, change.remove, now=now)
-        except KernelError:
-            # The table may be gone, or not be there yet, or hold what a hand put there: compare and mend all.
-            was_there = self._table != "absent"
-            mend = self._mend(now)
-            if was_there and (mend.table != "intact" or mend.size > len(change.add) + len(change.remove)):
-                self._tell_mend(mend)
-
     def _go_back(self, now: Micros) -> None:
         """Take belief from the rows again, and the kernel from belief: a row could not be written."""
         self._holdings = Holdings(self._store.in_force())
-        with contextlib.suppress(*BackendError):  # the next comparison tries again, and says so
-            self._mend(now)
+        self._kernel.go_back(self._holdings.ends(self._kernel.name), now)
 
     def _let_go(self, reasons: Mapping[Source, str], now: Micros) -> Change:
         """Release these in rows and belief; return what is left to do in the kernel."""
         gone = [(source, self._holdings[source], self._holdings.belief[source]) for source in reasons]
         self._store.release(((held.number, reasons[source]) for source, held, _ in gone), now=now)
-        change = plan_change(self._holdings.belief, {}, reasons)
+        change = self._kernel.forget(reasons)
         for source, held, until in gone:
             self._holdings.forget(source)
             self._tell(Outcome(OutcomeKind.RELEASED, source, held.request, until, reasons[source]), held.jail)
+        self._carrier.end(((held.number, held.actions) for _, held, _ in gone), now)
         self._next_expiry = self._store.next_expiry()
         self._records.note_change()
         return change
@@ -363,27 +381,10 @@ class Enforcement:
         self._looked_at = self._never_block.generation
         return self._let_go(reasons, now) if reasons else Change()
 
-    def _mend(self, now: Micros) -> Mend:
-        desired = kernel_view(self._holdings.belief)
-        listing = self._backend.list(now=now)
-        if listing.table == "missing" and not desired and not self._settings.is_enforcing:
-            self._table = "absent"
-            return Mend("absent")
-        if listing.table != "intact":
-            self._backend.restore(desired.items(), now=now)
-            mend = Mend(listing.table, added=len(desired), detail=listing.detail)
-        else:
-            drift = compare(desired, listing.elements, now)
-            mend = Mend("intact", len(drift.add), len(drift.remove), len(drift.refresh))
-            if drift:
-                moved = (source for source, _ in drift.refresh if not source.is_single)
-                try:
-                    self._backend.block((*drift.add, *drift.refresh), (*drift.remove, *moved), now=now)
-                except KernelError:
-                    self._backend.restore(desired.items(), now=now)
-        self._table = "intact"
-        self._trouble = ""
-        return mend
+    def _count_and_say(self, outcome: Outcome, jail: str) -> None:
+        self._counts[outcome.kind.value] += 1
+        event = OutcomeEvent(outcome) if outcome.kind is OutcomeKind.DONE else None
+        self._announce(lines.format_outcome(outcome, jail), event)
 
     def _tell_mend(self, mend: Mend) -> None:
         if mend.is_needed:

@@ -21,6 +21,8 @@ SHOWN = 64
 REQUEST_NAME = re.compile(r"[!-~]{1,200}")
 JAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 PROTOCOL = re.compile(r"[A-Za-z0-9-]{0,16}")
+MODE = re.compile(r"(?:[as]?(?:tcp|udp))?")
+HOST_NAME = re.compile(r"[A-Za-z0-9._-]{0,253}")
 ACTION = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _MAX_ACTIONS = 8
 _MAX_REASON = 500
@@ -98,4 +100,4 @@ def read_actions(value: Any) -> tuple[str, ...]:
     """Return the names of action files."""
     if not isinstance(value, list) or not 1 <= len(value) <= _MAX_ACTIONS:
         raise RequestError("actions", value, f"a list of 1 to {_MAX_ACTIONS} names")
-    return tuple(read_text("actions", item, ACTION, "names of action files") for item in value)
+    return tuple(dict.fromkeys(read_text("actions", item, ACTION, "names of action files") for item in value))

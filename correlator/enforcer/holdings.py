@@ -5,14 +5,22 @@ The database is the memory; this is the copy that costs no query. Both change to
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
-from correlator.enforcer.plans import Belief
+from correlator.enforcer.plans import Add, Belief, Exists, Extend, Plan, Until, plan_block
 from correlator.enforcer.protocol import BlockRequest
 from correlator.enforcer.records import history_line
-from correlator.model import Micros, Source
-from correlator.store.blocks import BlockRow, NewBlock
+from correlator.model import Micros, Outcome, OutcomeKind, Source
+from correlator.settings import EnforcerSettings
+from correlator.store.blocks import BlockRow, BlockState, NewBlock
+
+_REMEMBERED = {
+    BlockState.DONE: OutcomeKind.EXISTS,
+    BlockState.REFUSED: OutcomeKind.REFUSED,
+    BlockState.EXPIRED: OutcomeKind.EXPIRED,
+    BlockState.RELEASED: OutcomeKind.RELEASED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,8 @@ class Held:
     request: str
     jail: str
     line: str
+    mode: str
+    actions: tuple[str, ...]
 
 
 class Holdings:
@@ -45,13 +55,23 @@ class Holdings:
     def __getitem__(self, source: Source) -> Held:
         return self._held[source]
 
+    def find(self, source: Source) -> Held | None:
+        """Return what is at hand of the block of exactly this source, or None."""
+        return self._held.get(source)
+
     def sources(self) -> list[Source]:
         """Return the sources that are denied, as they are now."""
         return list(self._held)
 
-    def lines(self) -> list[str]:
-        """Return the blocked file's lines."""
-        return [held.line for held in self._held.values()]
+    def lines(self) -> list[tuple[str, str]]:
+        """Return the blocked file's lines, each with the mode that saw the source."""
+        return [(held.mode, held.line) for held in self._held.values()]
+
+    def ends(self, action: str) -> Iterator[tuple[Source, Until]]:
+        """Yield the sources that an action denies, each with its end."""
+        return (
+            (source, self.belief[source]) for source, held in self._held.items() if action in held.actions
+        )
 
     def hold(self, number: int, block: BlockRow | NewBlock, swallows: Iterable[Source] = ()) -> Held:
         """Keep a block at hand, as the latest one, and what it swallows no longer."""
@@ -67,6 +87,44 @@ class Holdings:
         self.belief.drop(source)
         self._held.pop(source, None)
 
+    def plan(
+        self,
+        asked: BlockRequest | BlockRow,
+        now: Micros,
+        denying: Callable[[Iterable[str]], tuple[str, ...]],
+        settings: EnforcerSettings,
+    ) -> tuple[tuple[str, ...], Plan]:
+        """Return what a request comes to, and all the actions that it then needs.
+
+        `denying` picks from names of actions those that deny; a source must be denied in all ways asked for.
+        """
+        held = self.find(asked.source)
+        widest4, widest6 = settings.widest_prefix4, settings.widest_prefix6
+        plan = plan_block(self.belief, asked.source, asked.until, now, widest4=widest4, widest6=widest6)
+        if isinstance(plan, Exists) and not set(denying(asked.actions)) <= set(self[plan.by].actions):
+            plan = Add() if held is None else Extend(self.belief[asked.source])
+        if isinstance(plan, Add | Extend):
+            covered = (gone for gone in plan.swallows if set(self[gone].actions) <= set(asked.actions))
+            plan = replace(plan, swallows=tuple(covered))
+        if held is None or not isinstance(plan, Extend):
+            return asked.actions, plan
+        more = (name for name in denying(held.actions) if name not in asked.actions)
+        return (*asked.actions, *more), plan
+
+    def recall(self, known: BlockRow) -> Outcome | None:
+        """Return what became of a row that was carried out or refused before; None where it was neither."""
+        kind = _REMEMBERED.get(known.state)
+        if kind is None:
+            return None
+        wider = () if known.state is BlockState.REFUSED else self.belief.covering(known.source)
+        if known.source in self.belief:
+            kind, until, detail = OutcomeKind.EXISTS, self.belief[known.source], "requested before"
+        elif wider:
+            kind, until, detail = OutcomeKind.EXISTS, self.belief[wider[0]], f"covered by {wider[0]}"
+        else:
+            until, detail = known.until, known.detail or "requested before"
+        return Outcome(kind, known.source, known.request, until, detail)
+
     def replaced_by(self, source: Source, request: str, swallows: Iterable[Source]) -> list[tuple[int, str]]:
         """Return the rows that a block of `source` takes the place of, and why they end."""
         replaced = [(self._held[gone].number, f"covered by {source}") for gone in swallows]
@@ -76,7 +134,7 @@ class Holdings:
 
 
 def _hold(number: int, block: BlockRow | NewBlock) -> Held:
-    return Held(number, block.request, block.jail, history_line(block))
+    return Held(number, block.request, block.jail, history_line(block), block.mode, block.actions)
 
 
 def new_block(request: BlockRequest, now: Micros) -> NewBlock:
@@ -91,4 +149,6 @@ def new_block(request: BlockRequest, now: Micros) -> NewBlock:
         protocol=request.protocol,
         reason=request.reason,
         actions=request.actions,
+        mode=request.mode,
+        name=request.name,
     )

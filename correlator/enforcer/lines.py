@@ -15,7 +15,7 @@ import select
 from datetime import UTC, datetime, timedelta
 
 from correlator.enforcer.plans import Until
-from correlator.enforcer.protocol import Mend
+from correlator.enforcer.protocol import DeedEvent, Mend
 from correlator.model import Outcome, OutcomeKind
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,6 +39,14 @@ def format_outcome(outcome: Outcome, jail: str) -> str:
     if outcome.detail:
         parts.append(f"detail={json.dumps(outcome.detail)}")
     return " ".join(parts)
+
+
+def format_deed(deed: DeedEvent) -> str:
+    """Return the line that tells how one action of a block ended."""
+    return (
+        f"action source={deed.source} jail={deed.jail} action={deed.action} ending={deed.ending}"
+        f" request={deed.request} detail={json.dumps(deed.detail)}"
+    )
 
 
 def format_mend(mend: Mend, verb: str = "mended") -> str:

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from correlator.enforcer.fields import (
+    HOST_NAME,
     JAIL,
     MAX_ID,
     MAX_UNTIL,
+    MODE,
     PROTOCOL,
     REQUEST_NAME,
     SHOWN,
@@ -51,6 +53,10 @@ class BlockRequest:
     """`TCP`, `UDP`, or empty where it is not known."""
     reason: str = ""
     actions: tuple[str, ...] = ("nftables",)
+    mode: str = ""
+    """Of PortSentry's modes, the one that saw it; empty where no probe did."""
+    name: str = ""
+    """What the address resolved to, cleaned; empty where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +198,24 @@ class OutcomeEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class DeedEvent:
+    """One action of a block ended; for watchers. The kernel's own set is told of only where it failed."""
+
+    request: str
+    source: Source
+    jail: str
+    mode: str
+    name: str
+    protocol: str
+    action: str
+    says: str
+    """As what PortSentry's log tells of it: see `actions.WAYS`."""
+    ending: str
+    """`done`, `exists`, `failed` or `unknown`."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class MendedEvent:
     """Kernel and belief differed and were made equal; for watchers."""
 
@@ -201,7 +225,7 @@ class MendedEvent:
 Answer = (
     OutcomeAnswer | ReleasedAnswer | BlocksAnswer | StatusAnswer | SyncedAnswer | WatchingAnswer | ErrorAnswer
 )
-Event = OutcomeEvent | MendedEvent
+Event = OutcomeEvent | DeedEvent | MendedEvent
 
 
 def parse_request(line: bytes) -> Request:
@@ -291,6 +315,8 @@ def _read_block(id_: int, found: dict[str, Any]) -> BlockRequest:
         protocol=read_text("protocol", found.pop("protocol", ""), PROTOCOL, "at most 16 letters and digits"),
         reason=read_reason(found.pop("reason", "")),
         actions=read_actions(found.pop("actions", ["nftables"])),
+        mode=read_text("mode", found.pop("mode", ""), MODE, "one of PortSentry's modes, or nothing"),
+        name=read_text("name", found.pop("name", ""), HOST_NAME, "a host name of letters, digits and `._-`"),
     )
 
 
@@ -313,7 +339,7 @@ _READERS: dict[str, Callable[[int, dict[str, Any]], Request]] = {
 
 
 def _kind_key(answer: Answer | Event) -> str:
-    return "event" if isinstance(answer, OutcomeEvent | MendedEvent) else "answer"
+    return "event" if isinstance(answer, OutcomeEvent | DeedEvent | MendedEvent) else "answer"
 
 
 def _read_outcome(found: Any) -> Outcome:
@@ -324,6 +350,11 @@ def _read_outcome(found: Any) -> Outcome:
         until=found["until"],
         detail=found["detail"],
     )
+
+
+def _read_deed(found: dict[str, Any]) -> DeedEvent:
+    values = {name: found[name] for name in DeedEvent.__dataclass_fields__}
+    return DeedEvent(**{**values, "source": parse_prefix(found["source"])})
 
 
 def _read_in_force(found: Any) -> BlockInForce:
@@ -343,6 +374,7 @@ _ANSWER_READERS: dict[str, Callable[[dict[str, Any]], Answer | Event]] = {
     "watching": lambda found: WatchingAnswer(found["id"]),
     "error": lambda found: ErrorAnswer(found["id"], found["detail"]),
     "happened": lambda found: OutcomeEvent(_read_outcome(found["outcome"])),
+    "deed": _read_deed,
     "mended": lambda found: MendedEvent(Mend(**found["mend"])),
 }
 _KIND_NAMES: dict[type, str] = {
@@ -354,5 +386,6 @@ _KIND_NAMES: dict[type, str] = {
     WatchingAnswer: "watching",
     ErrorAnswer: "error",
     OutcomeEvent: "happened",
+    DeedEvent: "deed",
     MendedEvent: "mended",
 }

@@ -31,7 +31,7 @@ _SETTLE_SECONDS = 0.05
 _LONGEST_STALE = 1.0
 _PAUSE_FACTOR = 20.0
 _RETRY_PAUSE = 5.0
-_LONGEST_LINE = 160
+_LONGEST_LINE = 160 + 253
 assert MOST_UNSYNCED * _LONGEST_LINE < TAIL_BYTES  # noqa: S101 -- one constant bounds the other
 
 
@@ -44,9 +44,11 @@ class Records:
         store: BlockStore,
         say: Callable[[str], None],
         *,
+        blocked_modes: tuple[str, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._paths = paths
+        self._blocked_modes = blocked_modes
         self._store = store
         self._say = say
         self._clock = clock
@@ -101,21 +103,21 @@ class Records:
         if self._try("history", self._append_unwritten):
             self._retry_at = None
 
-    def write_blocked(self, lines: Iterable[str]) -> None:
+    def write_blocked(self, lines: Iterable[tuple[str, str]]) -> None:
         """Write the blocked file now."""
         started = self._clock()
-        self._is_stale = not self._try("blocked", lambda: write_blocked_file(self._paths.blocked, lines))
+        self._is_stale = not self._try("blocked", lambda: self._write_blocked(lines))
         took = self._clock() - started
         pause = _RETRY_PAUSE if self._is_stale else max(_LEAST_PAUSE, _PAUSE_FACTOR * took)
         self._not_before = self._clock() + pause
 
-    def close(self, lines: Iterable[str]) -> None:
+    def close(self, lines: Iterable[tuple[str, str]]) -> None:
         """Write everything, as at the end of a life."""
         self.write_history()
         self.sync_history()
         self.write_blocked(lines)
 
-    def tend(self, lines: Callable[[], Iterable[str]]) -> None:
+    def tend(self, lines: Callable[[], Iterable[tuple[str, str]]]) -> None:
         """Do what is due: lines that wait, lines that failed before, the disk, a stale blocked file."""
         now = self._clock()
         if self._waiting and now >= self._write_at:
@@ -141,6 +143,19 @@ class Records:
     def _due_blocked(self) -> float:
         settled = min(self._changed_at + _SETTLE_SECONDS, self._stale_since + _LONGEST_STALE)
         return max(self._not_before, settled)
+
+    def _write_blocked(self, lines: Iterable[tuple[str, str]]) -> None:
+        """Write one file, or as PortSentry one a mode; what no mode of ours saw stands in the plain one."""
+        found: dict[str, list[str]] = {mode: [] for mode in ("", *self._blocked_modes)}
+        for mode, line in lines:
+            found[mode if mode in found else ""].append(line)
+        for mode, chosen in found.items():
+            path = self._paths.blocked
+            if mode:
+                path = path.with_name(f"{path.name}.{mode}")
+            elif self._blocked_modes and not chosen and not path.exists():
+                continue
+            write_blocked_file(path, chosen)
 
     def _sync(self) -> None:
         sync(self._paths.history)
@@ -169,4 +184,4 @@ class Records:
 
 def history_line(row: BlockRow | NewBlock) -> str:
     """Return the line that a block has in the history and, while it is in force, in the blocked file."""
-    return format_history_line(row.created, row.source, row.port, row.protocol)
+    return format_history_line(row.created, row.source, row.port, row.protocol, row.name)

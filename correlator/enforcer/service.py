@@ -16,34 +16,33 @@ import selectors
 import signal
 import socket
 import sqlite3
-import stat
 import struct
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import assert_never
 
 from correlator.enforcer import protocol
 from correlator.enforcer.backend import Backend
+from correlator.enforcer.build import build_actions
 from correlator.enforcer.connections import Connection, block_pages
-from correlator.enforcer.enforcement import BackendError, Enforcement
+from correlator.enforcer.enforcement import Enforcement
+from correlator.enforcer.entry import keep_what_is_needed, listen
 from correlator.enforcer.fields import MAX_LINE, RequestError
+from correlator.enforcer.keeping import BackendError
 from correlator.enforcer.lines import Printer
 from correlator.enforcer.never_block import NeverBlock
 from correlator.enforcer.nftables import NftablesBackend
 from correlator.enforcer.records import Records
-from correlator.errors import PermissionDeniedError, PortwardError
+from correlator.enforcer.runner import Runner
 from correlator.kernel.process import (
-    CAP_DAC_OVERRIDE,
-    CAP_NET_ADMIN,
     die_with_parent,
     hold_lock,
-    keep_capabilities,
     notify,
     run_ahead,
 )
-from correlator.model import SECOND, Micros
-from correlator.settings import EnforcerSettings, Paths
+from correlator.model import SECOND, Micros, Outcome
+from correlator.settings import EnforcerSettings
 from correlator.store.blocks import BlockStore
 
 MOST_CLIENTS = 32
@@ -65,8 +64,8 @@ def run_enforcer(settings: EnforcerSettings) -> int:
     paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
     paths.state.mkdir(mode=0o750, parents=True, exist_ok=True)
     with hold_lock(paths.run / "enforcer.lock", "enforcer"):
-        _keep_capabilities(paths)
-        with contextlib.closing(NftablesBackend()) as backend, contextlib.closing(_listen(paths)) as listener:
+        keep_what_is_needed(paths)
+        with contextlib.closing(NftablesBackend()) as backend, contextlib.closing(listen(paths)) as listener:
             store = BlockStore.open(paths.blocks_database)
             with (
                 contextlib.closing(store),
@@ -91,9 +90,11 @@ class Service:
     ) -> None:
         self._settings = settings
         self._printer = Printer()
-        self._records = Records(settings.paths, store, self._complain)
+        self._records = Records(settings.paths, store, self._complain, blocked_modes=settings.blocked_modes)
         self._never_block = NeverBlock(settings)
         self._asking: Connection | None = None
+        self._selector = selectors.DefaultSelector()
+        self._runner = Runner(self)
         self._enforcement = Enforcement(
             settings,
             backend=backend,
@@ -101,9 +102,9 @@ class Service:
             never_block=self._never_block,
             records=self._records,
             announce=self._announce,
+            actions=build_actions(settings.actions, self._runner),
         )
         self._listener = listener
-        self._selector = selectors.DefaultSelector()
         self._clients: set[Connection] = set()
         self._is_stopping = False
         self._is_told_to_sync = False
@@ -117,7 +118,8 @@ class Service:
         self._wake_read, self._wake_write = socket.socketpair()
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; commands that run may end by themselves."""
+        self._runner.close()
         for client in list(self._clients):
             self._drop(client)
         self._selector.close()
@@ -151,6 +153,8 @@ class Service:
                     self._accept()
                 elif isinstance(key.data, Connection):
                     self._serve(key.data, events)
+                elif callable(key.data):
+                    self._hear_command(key.data)
                 else:
                     with contextlib.suppress(BlockingIOError):
                         self._wake_read.recv(64)
@@ -166,6 +170,22 @@ class Service:
         else:
             self._is_stopping = True
 
+    # Commands
+
+    def watch(self, descriptor: int, ready: Callable[[], None]) -> None:
+        """Call `ready` when the descriptor is readable; for `Runner`."""
+        self._selector.register(descriptor, selectors.EVENT_READ, ready)
+
+    def unwatch(self, descriptor: int) -> None:
+        """Watch it no longer."""
+        self._selector.unregister(descriptor)
+
+    def _hear_command(self, ready: Callable[[], None]) -> None:
+        try:
+            ready()
+        except sqlite3.Error as exc:  # what the command did is looked at again at the next start
+            self._complain(f"{self._settings.paths.blocks_database}: {exc}")
+
     # What is due by itself
 
     def _sleep(self) -> float:
@@ -179,19 +199,20 @@ class Service:
             due.append(self._watchdog_at)
         if any(client.wants_to_write for client in self._clients):
             due.append(now + 1.0)
-        pause = self._records.pause()
-        if pause is not None:
-            due.append(now + pause)
+        pauses = (self._records.pause(), self._runner.pause(), self._enforcement.pause(_now()))
+        due += [now + pause for pause in pauses if pause is not None]
         return max(0.0, min(due) - now)
 
     def _tend(self) -> None:
         now = time.monotonic()
         try:
             self._enforcement.expire(_now())
+            self._enforcement.tend(_now())
         except sqlite3.Error as exc:
             self._complain(f"{self._settings.paths.blocks_database}: {exc}")
         if self._is_told_to_sync or now >= self._sync_at:
             self._sync_by_itself()
+        self._runner.tend()
         self._never_block.refresh(_now(), is_early=True)
         self._records.tend(self._enforcement.blocked_lines)
         for client in [client for client in self._clients if client.is_stuck(now)]:
@@ -280,7 +301,11 @@ class Service:
         now = _now()
         match request:
             case protocol.BlockRequest():
-                client.send(protocol.OutcomeAnswer(request.id, self._enforcement.block(request, now)))
+                outcome = self._enforcement.block(
+                    request, now, lambda end: self._answer_later(client, request.id, end)
+                )
+                if outcome is not None:
+                    client.send(protocol.OutcomeAnswer(request.id, outcome))
             case protocol.ReleaseRequest(source=source):
                 count = self._enforcement.release(source, now)
                 denied_by = None if source is None else self._enforcement.denied_by(source)
@@ -304,6 +329,11 @@ class Service:
                 client.send(protocol.WatchingAnswer(request.id))
             case _:
                 assert_never(request)
+
+    def _answer_later(self, client: Connection, id_: int, outcome: Outcome) -> None:
+        if client in self._clients:
+            client.send(protocol.OutcomeAnswer(id_, outcome))
+            self._flush(client)
 
     def _announce(self, line: str, event: protocol.Event | None) -> None:
         if self._asking is None or not self._asking.is_watching:  # who asks and watches says it himself
@@ -342,42 +372,6 @@ class Service:
 
     def _complain(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
-
-
-def _listen(paths: Paths) -> socket.socket:
-    """Return a bound socket; what a dead enforcer left at its place is removed, anything else is refused."""
-    path = paths.enforcer_socket
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise PermissionDeniedError(f"{path}: is not a socket; remove it")
-        os.unlink(path)  # we hold the lock: nobody listens there
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    before = os.umask(0o117)
-    try:
-        listener.bind(os.fspath(path))
-    except OSError as exc:
-        listener.close()
-        raise PortwardError(f"{path}: cannot listen there: {exc.strerror or exc}") from exc
-    finally:
-        os.umask(before)
-    return listener
-
-
-def _keep_capabilities(paths: Paths) -> None:
-    """Keep what nftables needs, and root's right over files only where a folder belongs to somebody else."""
-    folders = {paths.run, paths.state, paths.history.parent, paths.blocked.parent}
-    strange = sorted(str(folder) for folder in folders if not _is_ours(folder))
-    if strange and os.geteuid() == 0:
-        keep_capabilities(CAP_NET_ADMIN, CAP_DAC_OVERRIDE, for_children=True)
-    else:
-        keep_capabilities(CAP_NET_ADMIN, for_children=True)
-
-
-def _is_ours(folder: Path) -> bool:
-    try:
-        return os.stat(folder).st_uid == os.geteuid()
-    except OSError:
-        return True  # its absence is told where it is needed
 
 
 def _now() -> Micros:

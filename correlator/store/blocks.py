@@ -19,11 +19,12 @@ from typing import Any
 
 from correlator.model import Micros, Source, parse_prefix
 from correlator.store.database import DatabaseError, open_database, open_to_read, transaction
+from correlator.store.deeds import DEEDS_SCHEMA, DeedStore
 
 ENDED_KEPT = 100_000
 """Ended rows kept; the oldest leave first."""
 
-_VERSION = 1
+_VERSION = 2
 _PRUNE_EVERY = 1_000
 _JOURNAL_PAGES = 8_000
 """Pages of journal (32 MiB) after which SQLite no longer waits for a quiet moment of ours."""
@@ -43,7 +44,9 @@ CREATE TABLE blocks (
     actions       TEXT NOT NULL,
     detail        TEXT NOT NULL DEFAULT '',
     ended         INTEGER,
-    is_in_history INTEGER NOT NULL DEFAULT 0
+    is_in_history INTEGER NOT NULL DEFAULT 0,
+    mode          TEXT NOT NULL DEFAULT '',
+    name          TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE UNIQUE INDEX one_in_force ON blocks (source) WHERE state = 'done';
 CREATE INDEX due ON blocks (until) WHERE state = 'done';
@@ -55,7 +58,7 @@ CREATE INDEX ended ON blocks (number) WHERE state NOT IN ('requested', 'done')
 """
 _COLUMNS = (
     "number, request, source, jail, created, until, state, port, protocol, reason, actions, detail, ended,"
-    " is_in_history"
+    " is_in_history, mode, name"
 )
 
 
@@ -83,6 +86,10 @@ class NewBlock:
     protocol: str
     reason: str
     actions: tuple[str, ...] = ()
+    mode: str = ""
+    """Of PortSentry's modes, the one that saw it; empty where no probe did."""
+    name: str = ""
+    """What the address resolved to, cleaned; empty where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,8 @@ class BlockRow:
     detail: str
     ended: Micros | None
     is_in_history: bool
+    mode: str = ""
+    name: str = ""
 
 
 class BlockStore:
@@ -113,13 +122,14 @@ class BlockStore:
 
     def __init__(self, connection: sqlite3.Connection, *, ended_kept: int = ENDED_KEPT) -> None:
         self._connection = connection
+        self.deeds = DeedStore(connection)
         self._ended_kept = ended_kept
         self._since_prune = 0
 
     @classmethod
     def open(cls, path: Path) -> BlockStore:
         """Return the store in the file `path`, made where it is not there."""
-        connection = open_database(path, schema=_SCHEMA, version=_VERSION)
+        connection = open_database(path, schema=f"{_SCHEMA};{DEEDS_SCHEMA}", version=_VERSION)
         connection.execute(f"PRAGMA wal_autocheckpoint = {_JOURNAL_PAGES}")
         return cls(connection)
 
@@ -159,7 +169,8 @@ class BlockStore:
         """Make the failed row `number` a fresh request, with the new terms."""
         self._connection.execute(
             "UPDATE blocks SET state = 'requested', created = ?, until = ?, port = ?, protocol = ?,"
-            " reason = ?, actions = ?, source = ?, jail = ?, detail = '', ended = NULL WHERE number = ?",
+            " reason = ?, actions = ?, source = ?, jail = ?, mode = ?, name = ?, detail = '', ended = NULL"
+            " WHERE number = ?",
             (
                 block.created,
                 block.until,
@@ -169,6 +180,8 @@ class BlockStore:
                 ",".join(block.actions),
                 str(block.source),
                 block.jail,
+                block.mode,
+                block.name,
                 number,
             ),
         )
@@ -258,7 +271,7 @@ class BlockStore:
     def _insert(self, block: NewBlock, state: BlockState, detail: str, ended: Micros | None) -> int:
         cursor = self._connection.execute(
             "INSERT INTO blocks (request, source, jail, created, until, state, port, protocol, reason,"
-            " actions, detail, ended) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " actions, detail, ended, mode, name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 block.request,
                 str(block.source),
@@ -272,6 +285,8 @@ class BlockStore:
                 ",".join(block.actions),
                 detail,
                 ended,
+                block.mode,
+                block.name,
             ),
         )
         self._since_prune += 1
@@ -325,7 +340,7 @@ class BlockReader:
 
 def _row(found: tuple[Any, ...]) -> BlockRow:
     number, request, source, jail, created, until, state, port, protocol, reason, *rest = found
-    actions, detail, ended, is_in_history = rest
+    actions, detail, ended, is_in_history, mode, name = rest
     return BlockRow(
         number=number,
         request=request,
@@ -341,4 +356,6 @@ def _row(found: tuple[Any, ...]) -> BlockRow:
         detail=detail,
         ended=ended,
         is_in_history=bool(is_in_history),
+        mode=mode,
+        name=name,
     )

@@ -22,7 +22,7 @@ from correlator.errors import SourceError
 from correlator.model import SECOND, Micros, Source, parse_prefix
 from correlator.store.atomic import refuse_other_than_file, sync_folder, write_whole
 
-TAIL_BYTES = 1 << 16
+TAIL_BYTES = 1 << 18
 """How far back `append_once` looks for its line; callers append less than this between two `sync`."""
 ANY_PROTOCOL = "ANY"
 
@@ -113,7 +113,7 @@ def sync(path: Path) -> None:
 
 
 def append_once(path: Path, lines: str) -> int:
-    """Append durably those of `lines` that do not yet stand in the last 64 KiB; return how many were new.
+    """Append durably those of `lines` that do not yet stand in the last 256 KiB; return how many were new.
 
     For the time after a crash, when nobody knows whether they were written. Two blocks of one source in
     one second have the same line; of those one may be left.

@@ -1,0 +1,61 @@
+"""What the enforcer asks of any action: block, release, and how it ended, at once or later."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from correlator.actions import Order
+from correlator.model import Micros
+
+
+class Ending(enum.Enum):
+    """How an action ended."""
+
+    DONE = "done"
+    EXISTS = "exists"
+    """There before us, and not ours to take away."""
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    """We died while it ran, and it may not be run twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an action ended, and in `detail` what was run or written, or why it failed."""
+
+    ending: Ending
+    detail: str = ""
+
+    @property
+    def is_success(self) -> bool:
+        """True where the source is denied by this action now, or somebody was told."""
+        return self.ending in (Ending.DONE, Ending.EXISTS)
+
+
+Ended = Callable[[Result], None]
+
+
+class Action(Protocol):
+    """One way to deny sources or to tell somebody.
+
+    `ended` is called exactly once for each order: before the method returns where `is_quick`, else later.
+    The methods themselves raise nothing for what the world does.
+    """
+
+    name: str
+    denies: bool
+    is_quick: bool
+    """True where an order takes less than a few milliseconds and is carried out on the spot."""
+    expires_by_itself: bool
+    """True where nothing has to be done when a block's time is over."""
+    can_release: bool
+    says: str
+
+    def block(self, order: Order, now: Micros, ended: Ended, *, is_again: bool = False) -> None:
+        """Carry out an order; `is_again` where an earlier try may have been carried out in part or whole."""
+
+    def release(self, order: Order, now: Micros, ended: Ended) -> None:
+        """Undo it; done as well where there is nothing to undo any more."""

@@ -1,0 +1,185 @@
+"""Carries out the actions of one block: those at the front that take no time at once, the others in turn.
+
+A block is in force with the first action that denies its source, or with the first success where none of them
+is meant to. One that fails never keeps the others from being tried, and every ending is told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from correlator.actions import Order
+from correlator.enforcer import lines
+from correlator.enforcer.action import Action, Ending, Result
+from correlator.enforcer.deeds import Deeds, order_of
+from correlator.enforcer.keeping import BackendError, Keeping
+from correlator.enforcer.protocol import DeedEvent, Event
+from correlator.model import Micros, Source
+from correlator.store.blocks import BlockRow, BlockStore, NewBlock
+from correlator.store.deeds import DeedState
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """How far a block has come: in force, or `is_open` while an action may still put it there, or failed."""
+
+    is_in_force: bool
+    is_open: bool
+    detail: str = ""
+    """What went wrong with any of its actions."""
+
+
+class Carrier:
+    """The actions of this host. `later` hears how a block went on that was open, with its row."""
+
+    def __init__(
+        self,
+        kernel: Keeping,
+        actions: Mapping[str, Action],
+        store: BlockStore,
+        *,
+        later: Callable[[BlockRow, Carried], None],
+        announce: Callable[[str, Event | None], None],
+        clock: Callable[[], Micros],
+    ) -> None:
+        self._kernel = kernel
+        self._actions = {**actions, kernel.name: kernel}
+        self._store = store
+        self._later = later
+        self._announce = announce
+        self._deeds = Deeds(
+            store, self._actions, told=self._ended, complain=lambda text: announce(text, None), clock=clock
+        )
+        self.counts: Counter[str] = Counter()
+        """How often an action ended in each way."""
+        self.start = self._deeds.start
+        self.tend = self._deeds.tend
+        self.pause = self._deeds.pause
+
+    @property
+    def names(self) -> list[str]:
+        """The actions there are, in order of their names."""
+        return sorted(self._actions)
+
+    def denying(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of `names` that deny a source, and do not only tell somebody."""
+        return tuple(name for name in names if name in self._actions and self._actions[name].denies)
+
+    def carry_out(
+        self, number: int, block: NewBlock, before: int | None, swallows: tuple[Source, ...], now: Micros
+    ) -> Carried:
+        """Carry out the actions of row `number`; what row `before` of the same source did is not done again.
+
+        Raises: sqlite3.Error where the disk would not.
+        """
+        moved: tuple[str, ...] = ()
+        others = tuple(name for name in self.denying(block.actions) if name != self._kernel.name)
+        if before is not None and others:
+            moved = self._store.deeds.move(before, number, block.actions, others)
+        results: dict[str, Result] = {}
+        for place, name in enumerate(block.actions):
+            if name in moved:
+                results[name] = Result(Ending.EXISTS, "done before")
+            elif not self._actions[name].is_quick:
+                break
+            else:
+                results[name] = self._carry_out_at_once(number, block, place, swallows, now)
+        rest = block.actions[len(results) :]
+        if rest:
+            self._deeds.ask(number, block.actions, skip=tuple(results))
+        problems = {name: result.detail for name, result in results.items() if not result.is_success}
+        is_in_force = any(self._counts(name, result, block) for name, result in results.items())
+        return Carried(is_in_force, bool(rest) and not is_in_force, _spell_problems(problems))
+
+    def go_on(self, row: BlockRow) -> Carried:
+        """Take up a row that the process before us left open: what was not begun is asked for again.
+
+        The kernel's own set, where it comes first, is made equal to belief at every start.
+        """
+        deeds = self._store.deeds.of(row.number)
+        done = [deed.action for deed in deeds if deed.state in (DeedState.DONE, DeedState.EXISTS)]
+        if row.actions[:1] == (self._kernel.name,):
+            done.append(self._kernel.name)
+        self._deeds.ask(row.number, row.actions, skip=(*done, *(deed.action for deed in deeds)))
+        return Carried(bool(self.denying(done)), is_open=not self.denying(done))
+
+    def end(self, rows: Iterable[tuple[int, tuple[str, ...]]], now: Micros) -> None:
+        """Have undone what the actions of these rows did; the kernel's own set is somebody else's business.
+
+        Raises: sqlite3.Error where the disk would not.
+        """
+        numbers = [number for number, actions in rows if actions != (self._kernel.name,)]
+        if numbers:
+            self._deeds.end(numbers, now)
+
+    def _carry_out_at_once(
+        self, number: int, block: NewBlock, place: int, swallows: tuple[Source, ...], now: Micros
+    ) -> Result:
+        action = self._actions[block.actions[place]]
+        if action is self._kernel:
+            result = self._deny_in_kernel(block, swallows, now)
+            if result.is_success:
+                return result
+        else:
+            # written first: after a death nobody could tell whose line it is
+            self._deeds.begin(number, place, action.name)
+            result = _act(action, order_of(block), now)
+        self._deeds.note(number, place, action.name, result, now)
+        self._tell(block, action, result)
+        return result
+
+    def _deny_in_kernel(self, block: NewBlock, swallows: tuple[Source, ...], now: Micros) -> Result:
+        try:
+            self._kernel.put({block.source: block.until}, swallows, now)
+        except BackendError as exc:
+            return Result(Ending.FAILED, str(exc))
+        return Result(Ending.DONE)
+
+    def _counts(self, name: str, result: Result, block: NewBlock | BlockRow) -> bool:
+        """True where this result puts a block in force."""
+        denying = self.denying(block.actions)
+        return result.is_success and (name in denying or not denying)
+
+    def _ended(self, row: BlockRow, action: Action, result: Result) -> None:
+        """Take how an action ended that took its time."""
+        self._tell(row, action, result)
+        if self._counts(action.name, result, row):
+            self._later(row, Carried(is_in_force=True, is_open=False))
+        elif not self._store.deeds.is_open(row.number):
+            problems = {
+                deed.action: deed.detail
+                for deed in self._store.deeds.of(row.number)
+                if deed.state in (DeedState.FAILED, DeedState.UNKNOWN)
+            }
+            self._later(row, Carried(is_in_force=False, is_open=False, detail=_spell_problems(problems)))
+
+    def _tell(self, block: NewBlock | BlockRow, action: Action, result: Result) -> None:
+        event = DeedEvent(
+            request=block.request,
+            source=block.source,
+            jail=block.jail,
+            mode=block.mode,
+            name=block.name,
+            protocol=block.protocol,
+            action=action.name,
+            says=action.says,
+            ending=result.ending.value,
+            detail=result.detail,
+        )
+        self.counts[f"{action.name} {result.ending.value}"] += 1
+        self._announce(lines.format_deed(event), event)
+
+
+def _act(action: Action, order: Order, now: Micros) -> Result:
+    """Return how an action ended that takes no time."""
+    ended: list[Result] = []
+    action.block(order, now, ended.append)
+    return ended[0]
+
+
+def _spell_problems(problems: Mapping[str, str]) -> str:
+    if len(problems) == 1:
+        return next(iter(problems.values()))
+    return "; ".join(f"{name}: {detail}" for name, detail in problems.items())

@@ -1,0 +1,49 @@
+"""How the enforcer begins: its socket, and no right more than it needs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from pathlib import Path
+
+from correlator.errors import PermissionDeniedError, PortwardError
+from correlator.kernel.process import CAP_DAC_OVERRIDE, CAP_NET_ADMIN, keep_capabilities
+from correlator.settings import Paths
+
+
+def listen(paths: Paths) -> socket.socket:
+    """Return a bound socket; what a dead enforcer left at its place is removed, anything else is refused."""
+    path = paths.enforcer_socket
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise PermissionDeniedError(f"{path}: is not a socket; remove it")
+        os.unlink(path)  # we hold the lock: nobody listens there
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    before = os.umask(0o117)
+    try:
+        listener.bind(os.fspath(path))
+    except OSError as exc:
+        listener.close()
+        raise PortwardError(f"{path}: cannot listen there: {exc.strerror or exc}") from exc
+    finally:
+        os.umask(before)
+    return listener
+
+
+def keep_what_is_needed(paths: Paths) -> None:
+    """Keep what nftables needs, and root's right over files only where a folder belongs to somebody else."""
+    folders = {paths.run, paths.state, paths.history.parent, paths.blocked.parent}
+    strange = sorted(str(folder) for folder in folders if not _is_ours(folder))
+    if strange and os.geteuid() == 0:
+        keep_capabilities(CAP_NET_ADMIN, CAP_DAC_OVERRIDE, for_children=True)
+    else:
+        keep_capabilities(CAP_NET_ADMIN, for_children=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        return os.stat(folder).st_uid == os.geteuid()
+    except OSError:
+        return True  # its absence is told where it is needed

@@ -1,0 +1,146 @@
+"""The action `hosts-deny`: lines in /etc/hosts.deny, for services that use TCP wrappers.
+
+A line is appended with one write; it is taken away by replacing the file. A line that stood there before
+us is not ours and stays. Comments, order, owner and mode of the file are kept.
+
+Source: hosts_access(5): IPv6 in brackets, IPv4 networks with a mask. PortSentry 1.2 as run: the line is
+KILL_HOSTS_DENY with its tokens replaced, appended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from correlator.actions import ActionDefinition, Order, expand
+from correlator.enforcer.action import Ended, Ending, Result
+from correlator.errors import PermissionDeniedError
+from correlator.model import Micros, Source
+from correlator.store.atomic import refuse_other_than_file, write_whole
+
+_LARGEST = 16 << 20
+_MODE = 0o644
+_TRIES = 3
+
+
+class HostsDeny:
+    """See `Action`."""
+
+    denies = True
+    is_quick = True
+    expires_by_itself = False
+    can_release = True
+    says = "wrappers"
+
+    def __init__(self, definition: ActionDefinition) -> None:
+        self.name = definition.name
+        self._path = Path(definition.file)
+        self._line = definition.line
+
+    def block(self, order: Order, now: Micros, ended: Ended, *, is_again: bool = False) -> None:
+        """Append the line, unless it is there."""
+        line = self._line_of(order, now)
+        try:
+            is_there = line.encode() in self._read().split(b"\n")
+            if not is_there:
+                self._append(line)
+        except (OSError, PermissionDeniedError) as exc:
+            ended(Result(Ending.FAILED, self._why(exc)))
+            return
+        # After a death of ours the line may be the one that we had written.
+        ended(Result(Ending.EXISTS if is_there and not is_again else Ending.DONE, line))
+
+    def release(self, order: Order, now: Micros, ended: Ended) -> None:
+        """Take the line away."""
+        line = self._line_of(order, now)
+        try:
+            for _ in range(_TRIES):
+                if self._remove(line.encode()):
+                    break
+            else:
+                ended(Result(Ending.FAILED, f"{self._path}: somebody else writes it all the time"))
+                return
+        except (OSError, PermissionDeniedError) as exc:
+            ended(Result(Ending.FAILED, self._why(exc)))
+            return
+        ended(Result(Ending.DONE, line))
+
+    def missing(self, orders: list[Order], now: Micros) -> list[Order]:
+        """Return those of `orders` whose line is not in the file; all may be, so the file is read once.
+
+        Raises: OSError, PermissionDeniedError where it cannot be read.
+        """
+        there = set(self._read().split(b"\n"))
+        return [order for order in orders if self._line_of(order, now).encode() not in there]
+
+    def _line_of(self, order: Order, now: Micros) -> str:
+        line = self._line.replace("$TARGET$", spell_client(order.source))
+        return expand(line, replace(order, reason=""), now)
+
+    def _read(self) -> bytes:
+        refuse_other_than_file(self._path)
+        try:
+            data = self._path.read_bytes() if self._path.stat().st_size <= _LARGEST else None
+        except FileNotFoundError:
+            return b""
+        if data is None:
+            raise PermissionDeniedError(f"{self._path}: larger than {_LARGEST} bytes")
+        return data
+
+    def _append(self, line: str) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._path, flags, _MODE)
+        try:
+            size = os.fstat(descriptor).st_size
+            is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            write_whole(descriptor, (b"\n" if is_cut else b"") + line.encode() + b"\n")
+        finally:
+            os.close(descriptor)
+
+    def _remove(self, line: bytes) -> bool:
+        """Replace the file by one without the line; false where somebody wrote to it meanwhile."""
+        try:
+            before = os.stat(self._path)
+        except FileNotFoundError:
+            return True
+        lines = self._read().split(b"\n")
+        if line not in lines:
+            return True
+        temporary = self._path.with_name(f".{self._path.name}.portward")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o600)
+        try:
+            with contextlib.suppress(PermissionError):  # without the capability it is ours: so be it
+                os.fchown(descriptor, before.st_uid, before.st_gid)
+            os.fchmod(descriptor, before.st_mode & 0o7777)
+            write_whole(descriptor, b"\n".join(other for other in lines if other != line))
+            os.fsync(descriptor)
+            now = os.stat(self._path)
+            is_same = (now.st_ino, now.st_size, now.st_mtime_ns) == (
+                before.st_ino,
+                before.st_size,
+                before.st_mtime_ns,
+            )
+            if is_same:
+                os.rename(temporary, self._path)
+        finally:
+            os.close(descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        return is_same
+
+    def _why(self, exc: OSError | PermissionDeniedError) -> str:
+        return f"{self._path}: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
+
+
+def spell_client(source: Source) -> str:
+    """Return a source as hosts_access(5) wants it: `192.0.2.0/255.255.255.0`, `[2001:db8::]/64`."""
+    network = source.network
+    if source.version == 4:
+        return str(source) if source.is_single else f"{network.network_address}/{network.netmask}"
+    bracketed = f"[{network.network_address}]"
+    return bracketed if source.is_single else f"{bracketed}/{network.prefixlen}"
