@@ -73,7 +73,7 @@ def _read_capture(options: argparse.Namespace, settings: ProbeSettings) -> int:
     from correlator.alerts.stamps import Stamps
     from correlator.attackalert import SYSLOG_IDENTIFIER
     from correlator.probe.replay import replay_capture, survey_capture
-    from correlator.probe.watch import spell_address
+    from correlator.probe.watch import Counters, spell_address
 
     survey = survey_capture(
         options.read, [parse_source(text).network.network_address.packed for text in options.own]
@@ -83,13 +83,16 @@ def _read_capture(options: argparse.Namespace, settings: ProbeSettings) -> int:
         complain(f"portward probe: own addresses taken to be {own}; else say --own")
     stamps = Stamps()
     found = 0
-    for at, text in replay_capture(options.read, settings, survey):
+    counters = Counters()
+    for at, text in replay_capture(options.read, settings, survey, counters):
         found += 1
         stamp = stamps.alert_log(at)
         if options.json:
             print(json.dumps({"at": stamp, "text": text}))
         else:
             print(f"{stamp} {socket.gethostname()} {SYSLOG_IDENTIFIER}[{os.getpid()}]: {text}")
+    if counters.bad_checksums:
+        complain(f"portward probe: {counters.bad_checksums} packets left out for a wrong checksum")
     return 0 if found else 1
 
 

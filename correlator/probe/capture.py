@@ -25,12 +25,17 @@ _SO_RCVBUFFORCE = 33
 _SO_LOCK_FILTER = 44
 _SOL_PACKET = 263
 _PACKET_STATISTICS = 6
+_PACKET_AUXDATA = 8
 _PACKET_FANOUT = 18
 _PACKET_IGNORE_OUTGOING = 23
 _FANOUT_DEFRAGMENT = 0x8000
 _FANOUT_UNIQUE_ID = 0x2000
 _ADDRESS = struct.Struct("=HHi12x")  # sockaddr_ll: family, protocol, device index, and what bind ignores
 _STATISTICS = struct.Struct("=II")
+_AUXILIARY = struct.Struct("=I16x")  # tpacket_auxdata: status, and what is of no use here
+AUXILIARY_BYTES = socket.CMSG_SPACE(_AUXILIARY.size)
+"""Room for what the kernel says about a packet, in `recvmsg`."""
+_CHECKSUM_NOT_READY, _CHECKSUM_VALID = 0x08, 0x80
 _BUFFER_BYTES = 32 << 20
 """Holds 40,000 small packets: a scan at full speed while this process waits for the processor."""
 
@@ -80,6 +85,7 @@ def open_capture(version: int, program: bytes) -> Capture:
         _enlarge_buffer(opened)
         if version:
             opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+            opened.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
         _bind_to_all_devices(opened, _ETHERTYPES[version])
         is_reassembling = version == 4 and _reassemble(opened)
     except OSError as exc:
@@ -87,6 +93,18 @@ def open_capture(version: int, program: bytes) -> Capture:
         purpose = f"IPv{version}" if version else "our answers"
         raise KernelError(f"packet socket for {purpose}: the kernel refused: {exc}") from exc
     return Capture(version, opened, is_reassembling)
+
+
+def is_verified(ancillary: list[tuple[int, int, bytes]]) -> bool:
+    """Whether the kernel vouches for a packet's transport checksum.
+
+    The network card has verified it, or it was never filled in, because the packet did not leave this
+    machine: then its receiver takes it as it is.
+    """
+    for level, kind, data in ancillary:
+        if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA) and len(data) >= _AUXILIARY.size:
+            return bool(_AUXILIARY.unpack_from(data)[0] & (_CHECKSUM_NOT_READY | _CHECKSUM_VALID))
+    return False
 
 
 def _attach_filter(opened: socket.socket, program: bytes) -> None:

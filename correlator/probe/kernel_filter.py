@@ -48,10 +48,10 @@ _ARPHRD_LOOPBACK = 772
 OUTGOING = 4  # PACKET_OUTGOING: our own
 _ETHERTYPE_IPV4, _ETHERTYPE_IPV6 = 0x0800, 0x86DD
 
-SNAP_IPV4 = 80
-"""The longest IPv4 header and a TCP header: nothing behind it is ever looked at."""
-SNAP_IPV6 = 0xFFFF
-"""Extension headers may be 2 KiB each, and whoever fills them wants us to stop reading early."""
+WHOLE = 0xFFFF
+"""Bytes kept of a probe: its checksum covers all of them, and IPv6 extension headers may be 2 KiB each."""
+HEADERS = 80
+"""Bytes kept of an answer: the longest IPv4 header and a TCP header."""
 
 _INSTRUCTION = struct.Struct("=HBBI")
 
@@ -109,8 +109,7 @@ def build_filter(version: int, tcp: PortRanges, udp: PortRanges) -> bytes:
     if not tcp and not udp:
         return REJECT_ALL
     walk = _walk_ipv6() if version == 6 else _walk_ipv4()
-    snap = SNAP_IPV6 if version == 6 else SNAP_IPV4
-    return assemble([*_for_this_host(), *_demand_whole(version), *walk, *_judge_transport(tcp, udp, snap)])
+    return assemble([*_for_this_host(), *_demand_whole(version), *walk, *_judge_transport(tcp, udp)])
 
 
 def build_answer_filter(tcp: PortRanges) -> bytes:
@@ -156,9 +155,9 @@ def build_answer_filter(tcp: PortRanges) -> bytes:
             "is theirs",
             Op(JUMP, then="theirs"),
             "ours",
-            *judge_port("ours", 0, tcp, SNAP_IPV4),
+            *judge_port("ours", 0, tcp, HEADERS),
             "theirs",
-            *judge_port("theirs", 2, tcp, SNAP_IPV4),
+            *judge_port("theirs", 2, tcp, HEADERS),
         ]
     )
 
@@ -178,7 +177,7 @@ def _for_this_host() -> list[Statement]:
 def _demand_whole(version: int) -> list[Statement]:
     """Drop what states more bytes than arrived: our kernel throws it away, and no host answers it.
 
-    Only here can that be told, because what is handed over may be shorter than what arrived.
+    Whatever is handed over to us may be cut once more; here alone is known what arrived.
     """
     length = [Op(LOAD_HALF, 4), Op(ADD, 40)] if version == 6 else [Op(LOAD_HALF, 2)]
     return [
@@ -241,7 +240,7 @@ def _step(length: list[Op]) -> list[Op]:
     return [Op(LOAD_BYTE_X, 0), Op(STORE, 0), *length, Op(A_TO_X), Op(LOAD_MEMORY, 0)]
 
 
-def _judge_transport(tcp: PortRanges, udp: PortRanges, snap: int) -> list[Statement]:
+def _judge_transport(tcp: PortRanges, udp: PortRanges) -> list[Statement]:
     flags: list[Statement] = [
         Op(LOAD_BYTE_X, 13),
         Op(IF_ANY_BIT, ACK | RST, "", "tcp flags"),
@@ -256,14 +255,14 @@ def _judge_transport(tcp: PortRanges, udp: PortRanges, snap: int) -> list[Statem
         Op(RETURN, 0),
         "is udp",
         Op(JUMP, then="udp"),
-        *(["tcp", *flags, *judge_port("tcp", 2, tcp, snap)] if tcp else []),
+        *(["tcp", *flags, *judge_port("tcp", 2, tcp, WHOLE)] if tcp else []),
         "udp",
-        *judge_port("udp", 2, udp, snap),
+        *judge_port("udp", 2, udp, WHOLE),
     ]
 
 
-def judge_port(name: str, at: int, ports: PortRanges, snap: int) -> list[Statement]:
-    """Return what keeps `snap` bytes where the port at X + `at` is in the ranges, and ends the program."""
+def judge_port(name: str, at: int, ports: PortRanges, kept: int) -> list[Statement]:
+    """Return what keeps `kept` bytes where the port at X + `at` is in the ranges, and ends the program."""
     statements: list[Statement] = [Op(LOAD_HALF_X, at)]
     for index, (lowest, highest) in enumerate(ports):
         statements += [
@@ -271,4 +270,4 @@ def judge_port(name: str, at: int, ports: PortRanges, snap: int) -> list[Stateme
             Op(IF_GREATER, highest, f"{name} {index}", f"{name} pass"),
             f"{name} {index}",
         ]
-    return [*statements, f"{name} no", Op(RETURN, 0), f"{name} pass", Op(RETURN, snap)]
+    return [*statements, f"{name} no", Op(RETURN, 0), f"{name} pass", Op(RETURN, kept)]

@@ -23,14 +23,13 @@ MAX_EXTENSIONS = 8
 """IPv6 extension headers followed before a packet counts as nonsense; real ones carry two at most."""
 
 _IPV4 = struct.Struct("!BxHxxHxBxx4s4s")
+_FRAGMENT_OFFSET = 0x1FFF
+_MORE_FRAGMENTS = 0x2000
 _IPV6 = struct.Struct("!BxxxHBx16s16s")
 _TCP = struct.Struct("!HH8xBB")
 _TCP_BYTES = 20
 _UDP_PORTS = struct.Struct("!HH")
 _UDP_BYTES = 8
-_END_OF_OPTIONS = 0
-_NO_OPERATION = 1
-_SOURCE_ROUTES = (131, 137)
 
 
 class Packet(NamedTuple):
@@ -47,6 +46,10 @@ class Packet(NamedTuple):
     """The byte of TCP flags (CWR ECE URG ACK PSH RST SYN FIN from the top); 0 for UDP."""
     has_ip_options: bool
     """IPv4: a header longer than 20 bytes. IPv6: options or a routing header in front of the transport."""
+    start: int = 0
+    """Where the TCP or UDP header begins."""
+    end: int = 0
+    """Where its payload ends; 0 where not all of that is there (a first fragment, a capture cut short)."""
 
 
 def parse_packet(version: int, data: bytes | bytearray, size: int) -> Packet | None:
@@ -61,12 +64,13 @@ def parse_packet(version: int, data: bytes | bytearray, size: int) -> Packet | N
         return None
     first, total, fragment, protocol, source, destination = _IPV4.unpack_from(data)
     start = (first & 0x0F) * 4
-    if first >> 4 != 4 or start < _IPV4.size or fragment & 0x1FFF:
+    if first >> 4 != 4 or start < _IPV4.size or fragment & _FRAGMENT_OFFSET:
         return None
     ports = _read_transport(data, start, min(size, total), protocol)
     if ports is None:
         return None
-    return Packet(source, destination, protocol, *ports, start > _IPV4.size)
+    end = total if total <= size and not fragment & _MORE_FRAGMENTS else 0
+    return Packet(source, destination, protocol, *ports, start > _IPV4.size, start, end)
 
 
 def state_length(data: bytes | bytearray) -> int:
@@ -79,24 +83,6 @@ def state_length(data: bytes | bytearray) -> int:
     return _IPV6.size + int.from_bytes(data[4:6], "big")
 
 
-def is_thrown_away(data: bytes | bytearray) -> bool:
-    """Whether our kernel drops this whole IPv4 packet before any service could see it.
-
-    A wrong header checksum, a source route (Linux takes none unless told to): no host answers such a packet,
-    so nobody learns anything by it. Only for what `parse_packet` returned.
-    """
-    start = (data[0] & 0x0F) * 4
-    if sum(struct.unpack_from(f"!{start // 2}H", data)) % 0xFFFF:
-        return True
-    place = _IPV4.size
-    while place < start and data[place] != _END_OF_OPTIONS:
-        if data[place] in _SOURCE_ROUTES:
-            return True
-        # a length below two would never end: the kernel calls the whole packet malformed
-        place += 1 if data[place] == _NO_OPERATION else max(2, data[place + 1] if place + 1 < start else 2)
-    return False
-
-
 def _parse_ipv6(data: bytes | bytearray, size: int) -> Packet | None:
     if size < _IPV6.size:
         return None
@@ -106,10 +92,13 @@ def _parse_ipv6(data: bytes | bytearray, size: int) -> Packet | None:
     start = _IPV6.size
     end = min(size, start + payload)
     has_options = False
+    is_all = start + payload <= size
     for _ in range(MAX_EXTENSIONS + 1):
         if following in (TCP, UDP):
             ports = _read_transport(data, start, end, following)
-            return None if ports is None else Packet(source, destination, following, *ports, has_options)
+            if ports is None:
+                return None
+            return Packet(source, destination, following, *ports, has_options, start, end if is_all else 0)
         if start + 8 > end:  # every extension header has at least eight bytes
             return None
         if following in (HOP_BY_HOP, ROUTING, DESTINATION_OPTIONS):
@@ -118,6 +107,7 @@ def _parse_ipv6(data: bytes | bytearray, size: int) -> Packet | None:
         elif following == FRAGMENT:
             if data[start + 2] or data[start + 3] & 0xF8:  # not the first fragment: no ports in it
                 return None
+            is_all &= not data[start + 3] & 1  # there are more
             length = 8
         elif following == AUTHENTICATION:
             length = (data[start + 1] + 2) * 4

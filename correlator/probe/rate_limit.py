@@ -17,12 +17,15 @@ class RateLimit:
         self._stamps = [-SECOND] * self.limit
         """When the last `limit` lines were admitted; a ring, `_oldest` is the next to go."""
         self._oldest = 0
+        self._replaced = -SECOND
+        """The stamp that the newest one took the place of."""
         self._left_out = 0
         self._due: Micros = 0
 
     def admits(self, now: Micros) -> bool:
         """True where one more line may be written now; counts it as written, or else as left out."""
         if now - self._stamps[self._oldest] >= SECOND:
+            self._replaced = self._stamps[self._oldest]
             self._stamps[self._oldest] = now
             self._oldest = (self._oldest + 1) % self.limit
             return True
@@ -30,6 +33,11 @@ class RateLimit:
             self._due = now + SECOND
         self._left_out += 1
         return False
+
+    def give_back(self) -> None:
+        """Undo the last `admits`, which was true: no line came of it."""
+        self._oldest = (self._oldest - 1) % self.limit
+        self._stamps[self._oldest] = self._replaced
 
     def next_due(self) -> Micros | None:
         """Return when the line about left-out probes is to be written; None while nothing was left out."""

@@ -18,8 +18,9 @@ from correlator.probe.answers import Answers, Segment, read_segment
 from correlator.probe.capture_file import Captured, read_capture
 from correlator.probe.packets import TCP, UDP, Packet, parse_packet, state_length
 from correlator.probe.sockets import Taker
+from correlator.probe.soundness import is_unfinished
 from correlator.probe.techniques import ACK, RST, SYN
-from correlator.probe.watch import Watch, is_impossible
+from correlator.probe.watch import Counters, Watch, is_impossible
 from correlator.settings import ProbeSettings
 
 _MOST_ADDRESSES = 100_000
@@ -74,8 +75,10 @@ def survey_capture(path: Path, own: Collection[bytes] = ()) -> Survey:
     return Survey(ours, frozenset((protocol, port) for address, protocol, port in busy if address in ours))
 
 
-def replay_capture(path: Path, settings: ProbeSettings, survey: Survey) -> Iterator[Line]:
-    """Yield the lines in the order of the file.
+def replay_capture(
+    path: Path, settings: ProbeSettings, survey: Survey, counters: Counters | None = None
+) -> Iterator[Line]:
+    """Yield the lines in the order of the file, and count in `counters` what became of its packets.
 
     Raises: CaptureFileError for a file that cannot be read, or where no mode watches packets.
     """
@@ -86,6 +89,7 @@ def replay_capture(path: Path, settings: ProbeSettings, survey: Survey) -> Itera
 
     watch = Watch(settings, find_taker)
     watch.own_addresses = survey.own
+    watch.counters = watch.counters if counters is None else counters
     if not watch.watched_ranges(TCP) and not watch.watched_ranges(UDP):
         raise CaptureFileError(f"modes {' '.join(settings.modes)}: expected one that watches packets")
     sees_hidden = settings.hidden_scans and not settings.compat
@@ -100,7 +104,11 @@ def replay_capture(path: Path, settings: ProbeSettings, survey: Survey) -> Itera
         if packet is None or captured.size < state_length(captured.data):
             continue
         if packet.protocol == UDP or not packet.flags & (ACK | RST):
-            yield from (Line(at, text) for text in watch.judge(packet, "", now))
+            data = captured.data
+            is_verified = is_unfinished(packet, data)
+            yield from (
+                Line(at, text) for text in watch.judge(packet, "", now, data, is_verified=is_verified)
+            )
         if sees_hidden:
             yield from _judge_answer(answers, captured, survey.own, now)
     if at:

@@ -31,11 +31,11 @@ from correlator.kernel.process import (
 from correlator.model import SECOND, Micros
 from correlator.probe.announce import announce_mode, is_connect, protocol_of
 from correlator.probe.answers import Answers, read_segment
-from correlator.probe.capture import Capture, open_capture
+from correlator.probe.capture import AUXILIARY_BYTES, Capture, is_verified, open_capture
 from correlator.probe.connect import Opened, OpenPorts, open_ports
 from correlator.probe.kernel_filter import OUTGOING, build_answer_filter, build_filter
 from correlator.probe.loop import Timer, read_monotonic, signals_as_bytes
-from correlator.probe.packets import TCP, UDP, is_thrown_away, parse_packet
+from correlator.probe.packets import TCP, UDP, parse_packet
 from correlator.probe.ports import is_reachable
 from correlator.probe.sockets import SocketTable
 from correlator.probe.watch import Watch
@@ -231,18 +231,17 @@ class _Probe:
 
     def _read_packets(self, capture: Capture) -> None:
         """Work off what is queued, up to a batch: the path from a packet to its line."""
-        buffer, version, receive = self._buffer, capture.version, capture.socket.recvfrom_into
+        buffer, version, receive = self._buffer, capture.version, capture.socket.recvmsg_into
+        buffers = [buffer]
         judge = self._watch.judge
         for _ in range(_BATCH):
             try:
-                size, address = receive(buffer)
+                size, ancillary, _, address = receive(buffers, AUXILIARY_BYTES)
             except BlockingIOError:
                 return
             now = time.monotonic_ns() // 1000
             packet = parse_packet(version, buffer, size)
-            if version == 4 and packet is not None and is_thrown_away(buffer):
-                packet = None
-            lines = judge(packet, address[0], now)
+            lines = judge(packet, address[0], now, buffer, is_verified=is_verified(ancillary))
             for line in lines:
                 self._writer.write(line, time.time_ns(), now)
 

@@ -3,7 +3,8 @@
 No clock and no sockets here: packets, times and own addresses are handed in, and the one question to
 the kernel is a function. A packet is reported where all of this holds, cheapest first: its port is
 watched and no service was seen on it lately, it was sent to one of our own addresses by somebody else,
-the second's lines are not used up, and the kernel knows no socket that would take it.
+the second's lines are not used up, our kernel does not throw it away unseen, and it knows no socket that
+would take it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from correlator.probe.packets import TCP, UDP, Packet
 from correlator.probe.ports import PortsInUse, list_ranges, mark_ranges
 from correlator.probe.rate_limit import RateLimit
 from correlator.probe.sockets import Taker
+from correlator.probe.soundness import Flaw, find_flaw
 from correlator.probe.techniques import ACK_TECHNIQUE, UDP_TECHNIQUE, name_technique
 from correlator.settings import ProbeSettings
 
@@ -44,6 +46,8 @@ class Counters:
     own: int = 0
     """From ourselves, from no possible sender, to an address that is not ours, or by a device left out."""
     unreadable: int = 0
+    bad_checksums: int = 0
+    """Would be reported but for a checksum: our kernel throws them away, so they prove nothing."""
     connects: int = 0
     """Connections and datagrams that a connect mode took, reported or not."""
 
@@ -70,17 +74,26 @@ class Watch:
         for port in ports:
             self._watched[protocol][port] = 0
 
-    def judge(self, packet: Packet | None, device: str, now: Micros) -> tuple[str, ...]:
+    def judge(
+        self,
+        packet: Packet | None,
+        device: str,
+        now: Micros,
+        data: bytes | bytearray,
+        *,
+        is_verified: bool = False,
+    ) -> tuple[str, ...]:
         """Return the lines that report `packet`; none where it is no probe.
 
-        `device` is the name of the device it came in by, `now` monotonic time.
+        `device` is the name of the device it came in by, `now` monotonic time, `data` what the packet was
+        read from; `is_verified` where the kernel vouches for its checksum.
         """
         counters = self.counters
         counters.packets += 1
         if packet is None:
             counters.unreadable += 1
             return _NO_LINES
-        source, destination, protocol, port, _, flags, has_ip_options = packet
+        source, destination, protocol, port, _, flags, has_ip_options, _, _ = packet
         if not self._watched[protocol][port]:
             counters.unwatched += 1
             return _NO_LINES
@@ -96,6 +109,14 @@ class Watch:
             return _NO_LINES
         if not self.limit.admits(now):
             counters.left_out += 1
+            return _NO_LINES
+        flaw = find_flaw(packet, data, is_verified=is_verified)
+        if flaw is not None:
+            self.limit.give_back()  # or a flood of such packets would keep the lines of others out
+            if flaw is Flaw.CHECKSUM:
+                counters.bad_checksums += 1
+            else:
+                counters.unreadable += 1
             return _NO_LINES
         taker = self._find_taker(packet, device)
         if taker is not Taker.NOBODY:

@@ -83,7 +83,7 @@ def probe_lines(mode: str, scan: str) -> list[str]:
             lines += watch.judge_connect(protocol, port, SCANNER, VICTIM, 0) if is_taken else ()
         else:
             packet = Packet(SCANNER, VICTIM, protocol, port, 4444, SCANS.get(scan, 0), has_ip_options=False)
-            lines += watch.judge(packet, "eth0", 0)
+            lines += watch.judge(packet, "eth0", 0, b"")
     return lines
 
 
@@ -126,7 +126,7 @@ def test_every_flag_byte_is_named_as_recorded() -> None:
     lines: list[str] = []
     for flags in range(256):
         lines += watch.judge(
-            Packet(SCANNER, VICTIM, TCP, 200 + flags, 4444, flags, has_ip_options=False), "", 0
+            Packet(SCANNER, VICTIM, TCP, 200 + flags, 4444, flags, has_ip_options=False), "", 0, b""
         )
     assert RECORDED["cases"]["flags-atcp"]["probes"] == lines
 
@@ -140,7 +140,7 @@ def test_ip_options_follow_the_probe_as_recorded() -> None:
         source, port = re.search(r"host: ([\d.]+)/.* port: (\d+)$", text).groups()
         flags = 0 if "NULL" in text else 0x02
         packet = Packet(socket.inet_aton(source), VICTIM, TCP, int(port), 4444, flags, has_ip_options=True)
-        lines += watch.judge(packet, "eth0", 0)
+        lines += watch.judge(packet, "eth0", 0, b"")
     assert recorded == lines
 
 
@@ -152,7 +152,7 @@ def test_ipv6_was_invisible_to_portsentry_and_is_not_to_us() -> None:
     ours.own_addresses = frozenset({victim})
     expected = format_probe("TCP SYN/Normal scan", "2001:db8::2", "2001:db8::2", "TCP", 1)
     packet = Packet(scanner, victim, TCP, 1, 4444, 0x02, has_ip_options=False)
-    assert (expected,) == ours.judge(packet, "eth0", 0)
+    assert (expected,) == ours.judge(packet, "eth0", 0, b"")
 
 
 READERS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scapy.layers.inet import IP, TCP, UDP, IPOption_RR
+from scapy.layers.inet import IP, TCP, UDP, IPOption_RR, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
 from scapy.packet import Raw
 
@@ -32,7 +32,7 @@ from correlator.drill.lab import (
     VICTIM_DEVICE,
     Lab,
 )
-from correlator.drill.packets import Flag, build_udp, checksum
+from correlator.drill.packets import Flag, build_tcp, build_udp, checksum
 from correlator.drill.scanner import Scanner
 from correlator.kernel.process import CAP_DAC_OVERRIDE
 
@@ -252,7 +252,7 @@ def test_fragments_in_any_order_and_unfinished_ones(
     probe: Probe, scanner: Scanner, settle: Callable[[Probe], None]
 ) -> None:
     """Each whole packet is one line; what never becomes whole is none."""
-    whole = bytes(TCP(sport=4444, dport=25, flags="FPU"))
+    whole = build_tcp(scanner.route(25), Flag.XMAS)[20:]
 
     def send_piece(identity: int, at: int, *, is_last: bool = False) -> None:
         header = IP(
@@ -356,6 +356,42 @@ def test_nonsense_on_the_wire_changes_nothing(
             scanner.send_packet(whole[:size] + b"\xff" * (len(whole) - size))
     settle(probe)
     assert probe.child.poll() is None
+
+
+@BOTH_VERSIONS
+def test_bad_checksums_are_counted_and_prove_nothing(
+    *,
+    lab: Lab,
+    probe: Probe,
+    scanner: Scanner,
+    settle: Callable[[Probe], None],
+    wait_until: WaitUntil,
+    victim: str,
+    source: str,
+) -> None:
+    """A fragmented one too; what a sender on this machine has not finished is right."""
+    header = 20 if victim == VICTIM4 else 40
+    for build, at in ((build_tcp, 16), (build_udp, 6)):
+        packet = build(scanner.route(25, destination=victim))
+        scanner.send_packet(
+            packet[: header + at] + bytes([packet[header + at] ^ 1]) + packet[header + at + 1 :]
+        )
+    damaged = build_tcp(scanner.route(27, destination=victim), payload=bytes(1400))[:-1] + b"x"
+    for piece in fragment(IP(damaged), 512) if victim == VICTIM4 else [damaged]:
+        scanner.send_packet(bytes(piece))
+    family = socket.AF_INET6 if victim == VICTIM6 else socket.AF_INET
+    with lab.scanner.entered(), socket.socket(family) as tcp, socket.socket(family, socket.SOCK_DGRAM) as udp:
+        for client in (tcp, udp):
+            client.bind((source, 0))
+        tcp.connect_ex((victim, 28))
+        udp.sendto(b"x", (victim, 29))
+    settle(probe)
+    host = f"from host: {source}/{source} to"
+    assert probe.alerts() == [
+        f"attackalert: TCP SYN/Normal scan {host} TCP port: 28",
+        f"attackalert: UDP scan {host} UDP port: 29",
+    ]
+    wait_until(lambda: probe.status().get("bad_checksums") == 3)
 
 
 @BOTH_VERSIONS

@@ -36,8 +36,12 @@ NOT_TO_US = (
 )
 RESERVED_SOURCE = "PortSentry reports senders in 240.0.0.0/4, which exist nowhere; ours does not."
 BROKEN_SEGMENTS = (
-    "PortSentry reports TCP segments and UDP datagrams that are shorter than their headers by what the memory"
-    " behind them held; to ours they are counted as unreadable."
+    "PortSentry reports TCP segments and UDP datagrams with impossible lengths, those cut short by what the"
+    " memory behind them held; to ours they are counted as unreadable."
+)
+BAD_CHECKSUMS = (
+    "PortSentry reports packets with a wrong TCP or UDP checksum, which no other host answers, so anybody can"
+    " tell that it runs; ours counts them (`bad checksums` in `portward status`), and they prove nothing."
 )
 BEFORE_NETFILTER = (
     "PortSentry never sees what a firewall rule drops; ours looks in front of the firewall, and so can tell"

@@ -7,21 +7,26 @@ from correlator.model import SECOND
 from correlator.probe.rate_limit import RateLimit
 
 
-@given(st.integers(1, 5), st.lists(st.integers(0, 400_000), max_size=60))
+@given(
+    st.integers(1, 5), st.lists(st.tuples(st.integers(0, 400_000), st.sampled_from([0, 0, 1])), max_size=60)
+)
 def test_a_line_is_admitted_where_fewer_than_the_limit_were_in_the_second_before(
-    size: int, gaps: list[int]
+    size: int, gaps: list[tuple[int, int]]
 ) -> None:
-    """Exactly so, and every line is either admitted or counted as left out."""
+    """Exactly so, and every line is either admitted or counted as left out; what is given back never was."""
     limit = RateLimit(size)
     admitted: list[int] = []
     now = said = offered = 0
-    for gap in gaps:
+    for gap, is_given_back in gaps:
         now += gap
         said += limit.take_left_out(now)
         expected = sum(now - at < SECOND for at in admitted) < size
         offered += 1
         assert expected == limit.admits(now)
-        if expected:
+        if expected and is_given_back:
+            limit.give_back()
+            offered -= 1
+        elif expected:
             admitted.append(now)
     said += limit.take_left_out(now + 2 * SECOND)
     assert offered == len(admitted) + said

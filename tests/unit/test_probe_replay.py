@@ -163,6 +163,21 @@ def test_a_packet_that_never_came_whole_is_none(tmp_path: Path) -> None:
     assert [captured.size for captured in read_capture(path)] == [40, len(long)]
 
 
+def test_wrong_checksums_are_counted_and_unfinished_ones_are_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A capture on the machine that sends shows what its network card still has to fill in."""
+    wrong, unfinished = (IP(src=THEM, dst=US) / TCP(sport=9, dport=port, flags="S") for port in (25, 26))
+    wrong[TCP].chksum = 1
+    # the sum of 192.0.2.2, 192.0.2.1, protocol 6 and length 20
+    unfinished[TCP].chksum = (0xC000 + 0x0202 + 0xC000 + 0x0201 + 6 + 20) % 0xFFFF
+    path = write(tmp_path / "x.pcap", bytes(wrong), bytes(unfinished), link=101)
+    assert main(["probe", "--read", str(path), "--own", US]) == 0
+    told = capsys.readouterr()
+    assert [line.rsplit(" ", 1)[1] for line in told.out.splitlines()] == ["26"]
+    assert told.err == "portward probe: 1 packets left out for a wrong checksum\n"
+
+
 def test_modes_and_the_limit_hold(tmp_path: Path) -> None:
     """Listed ports in a stealth mode; the rest of a flood is counted; a connect mode has nothing to say."""
     path = write(tmp_path / "x.pcap", *[bytes(syn(port)) for port in (25, 79, 25)], link=101)

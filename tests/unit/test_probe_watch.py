@@ -4,8 +4,9 @@ import socket
 
 import pytest
 
+from correlator.drill.packets import Route, build_tcp
 from correlator.model import SECOND
-from correlator.probe.packets import TCP, UDP, Packet
+from correlator.probe.packets import TCP, UDP, Packet, parse_packet
 from correlator.probe.sockets import Taker
 from correlator.probe.watch import Watch
 from correlator.settings import ProbeSettings
@@ -66,13 +67,13 @@ def probe(
 
 def test_lines_are_portsentrys(watch: Watch, kernel: Kernel) -> None:
     """NULL with its two spaces, UDP, IPv6 in canonical text; the device is passed on to the kernel."""
-    assert watch.judge(probe(flags=0), "eth0", 0) == (
+    assert watch.judge(probe(flags=0), "eth0", 0, b"") == (
         "attackalert:  TCP NULL scan from host: 192.0.2.2/192.0.2.2 to TCP port: 22",
     )
-    assert watch.judge(probe(53, protocol=UDP, flags=0), "eth1", 0) == (
+    assert watch.judge(probe(53, protocol=UDP, flags=0), "eth1", 0, b"") == (
         "attackalert: UDP scan from host: 192.0.2.2/192.0.2.2 to UDP port: 53",
     )
-    assert watch.judge(probe(1, source="2001:db8:0:0::2", to="2001:db8::1"), "eth0", 0) == (
+    assert watch.judge(probe(1, source="2001:db8:0:0::2", to="2001:db8::1"), "eth0", 0, b"") == (
         "attackalert: TCP SYN/Normal scan from host: 2001:db8::2/2001:db8::2 to TCP port: 1",
     )
     assert kernel.asked == [(22, "eth0"), (53, "eth1"), (1, "eth0")]
@@ -86,7 +87,7 @@ def test_options_have_a_line_of_their_own(watch: Watch) -> None:
         " has IP options set (detection avoidance technique)."
     )
     first = "attackalert: TCP SYN/Normal scan from host: 192.0.2.2/192.0.2.2 to TCP port: 22"
-    assert watch.judge(probe(options=True), "eth0", 0) == (first, second)
+    assert watch.judge(probe(options=True), "eth0", 0, b"") == (first, second)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_options_have_a_line_of_their_own(watch: Watch) -> None:
 )
 def test_no_line_and_no_question(watch: Watch, kernel: Kernel, packet: Packet | None) -> None:
     """Unwatched, excluded, not to us, from us or from nobody, no probe: cheap, and counted."""
-    assert watch.judge(packet, "eth0", 0) == ()
+    assert watch.judge(packet, "eth0", 0, b"") == ()
     assert kernel.asked == []
     counters = watch.counters
     assert (counters.packets, counters.unwatched + counters.own + counters.unreadable) == (1, 1)
@@ -123,27 +124,27 @@ def test_no_line_and_no_question(watch: Watch, kernel: Kernel, packet: Packet | 
 def test_a_service_that_just_opened_is_remembered(watch: Watch, kernel: Kernel) -> None:
     """The kernel knows it before our table does; then its port is quiet for the linger, unasked."""
     kernel.answer = Taker.SERVICE
-    assert watch.judge(probe(), "eth0", 0) == ()
+    assert watch.judge(probe(), "eth0", 0, b"") == ()
     kernel.answer = Taker.NOBODY
-    assert watch.judge(probe(), "eth0", 0) == ()
+    assert watch.judge(probe(), "eth0", 0, b"") == ()
     assert kernel.asked == [(22, "eth0")]
     watch.in_use[TCP].forget(SETTINGS.linger)
-    assert len(watch.judge(probe(), "eth0", SETTINGS.linger)) == 1
+    assert len(watch.judge(probe(), "eth0", SETTINGS.linger, b"")) == 1
     assert watch.counters.in_use == 2
 
 
 def test_a_connection_does_not_blind_its_port(watch: Watch, kernel: Kernel) -> None:
     """One that we opened ourselves takes its peer's packets; a stranger's to that port is a probe."""
     kernel.answer = Taker.PEER
-    assert watch.judge(probe(), "eth0", 0) == ()
+    assert watch.judge(probe(), "eth0", 0, b"") == ()
     kernel.answer = Taker.NOBODY
-    assert len(watch.judge(probe(), "eth0", 0)) == 1
+    assert len(watch.judge(probe(), "eth0", 0, b"")) == 1
 
 
 def test_a_flood_asks_the_kernel_no_more_than_it_writes(kernel: Kernel) -> None:
     """Both are bounded by the lines a second, and the rest is counted."""
     watch = make_watch(kernel, ProbeSettings(lines_a_second=10))
-    lines = [watch.judge(probe(1 + number % 100), "eth0", number) for number in range(1000)]
+    lines = [watch.judge(probe(1 + number % 100), "eth0", number, b"") for number in range(1000)]
     assert sum(map(len, lines)) == len(kernel.asked) == 10
     assert watch.counters.left_out == 990
     assert watch.limit.take_left_out(10 + SECOND) == 990
@@ -152,5 +153,19 @@ def test_a_flood_asks_the_kernel_no_more_than_it_writes(kernel: Kernel) -> None:
 def test_a_flood_of_options_is_bounded_too(kernel: Kernel) -> None:
     """Two lines a packet must not be twice the limit."""
     watch = make_watch(kernel, ProbeSettings(lines_a_second=11))
-    lines = [watch.judge(probe(options=True), "eth0", number) for number in range(1000)]
+    lines = [watch.judge(probe(options=True), "eth0", number, b"") for number in range(1000)]
     assert sum(map(len, lines)) == 11
+
+
+@pytest.mark.parametrize("damage", [16, 17, 6])
+def test_a_wrong_checksum_is_counted_and_proves_nothing(kernel: Kernel, damage: int) -> None:
+    """However many come, they take no other line's place; the kernel can vouch for the transport's sum."""
+    watch = make_watch(kernel, ProbeSettings(lines_a_second=2))
+    data = bytearray(build_tcp(Route("192.0.2.2", 4444, "192.0.2.1", 22)))
+    good = parse_packet(4, data, len(data))
+    data[damage if damage < 10 else 20 + damage] ^= 0x01  # the identity in the IP header, or the checksum
+    for number in range(100):
+        assert watch.judge(good, "eth0", number, data) == ()
+    assert (watch.counters.bad_checksums, watch.counters.left_out, kernel.asked) == (100, 0, [])
+    assert len(watch.judge(good, "eth0", 100, data, is_verified=True)) == (damage > 10)
+    assert len(watch.judge(probe(), "eth0", 100, b"")) == 1
