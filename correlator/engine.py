@@ -11,12 +11,11 @@ tables; what is left out is counted. One event can concern several jails, and ea
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import assert_never
 
-from correlator.filters import Filter, Line, Unreadable
+from correlator.filters import Filter, Unreadable
 from correlator.jails import Jail, Verdict
 from correlator.model import (
     SECOND,
@@ -24,9 +23,7 @@ from correlator.model import (
     Chunk,
     Decision,
     Entries,
-    Entry,
     Event,
-    Evidence,
     Ignore,
     Micros,
     Outcome,
@@ -35,31 +32,13 @@ from correlator.model import (
     Source,
     Strike,
 )
-from correlator.prefilter import Prefilter
-from correlator.syslog import Header, format_instant, format_line, parse_header, read_stamp
+from correlator.reading import OriginCounters, Reader
+from correlator.syslog import format_instant
 
 _SKEW_BEHIND: Micros = 60 * SECOND
-_SKEW_AHEAD: Micros = 2 * SECOND
 _ADVANCE_EVERY: Micros = 60 * SECOND
-_UNREADABLE_SHOWN = 20
 _PORTS_SHOWN = 32
 _MOST_DENIALS = 100_000
-_SHOWN_OF_LONG = 200
-
-
-@dataclass(slots=True)
-class OriginCounters:
-    """What came from one origin since the start."""
-
-    lines: int = 0
-    candidates: int = 0
-    events: int = 0
-    unreadable: int = 0
-    cut: int = 0
-    """Lines longer than the bound."""
-    skewed: int = 0
-    """Live lines whose own stamp strayed and that were taken at arrival."""
-    last_skew: Micros = 0
 
 
 @dataclass(slots=True)
@@ -95,18 +74,8 @@ class Engine:
         """Take what runs; `routes` names, for each origin, the filters that read it."""
         self.jails = {jail.name: jail for jail in jails}
         self.filters = {filter_.name: filter_ for filter_ in filters}
-        self.origins: dict[str, OriginCounters] = {}
-        self.unreadable: deque[Unreadable] = deque(maxlen=_UNREADABLE_SHOWN)
+        self._reader = Reader(self.filters, routes=routes, max_line=max_line)
         self._ignored_by = ignored_by
-        self._max_line = max_line
-        self._routes = {
-            origin: tuple(self.filters[name] for name in names if name in self.filters)
-            for origin, names in routes.items()
-        }
-        self._prefilters = {
-            origin: Prefilter(literal for filter_ in chosen for literal in filter_.literals())
-            for origin, chosen in self._routes.items()
-        }
         self._listeners = {
             name: tuple(jail for jail in jails if name in jail.definition.filters) for name in self.filters
         }
@@ -115,6 +84,16 @@ class Engine:
         self._denials: dict[Source, _Denial] = {}
         self._lengths: dict[int, set[int]] = {4: {32}, 6: {128}}
         self._advanced: Micros = 0
+
+    @property
+    def origins(self) -> Mapping[str, OriginCounters]:
+        """What came from each origin since the start."""
+        return self._reader.origins
+
+    @property
+    def unreadable(self) -> Sequence[Unreadable]:
+        """The latest lines that are ours and say something we cannot use, oldest first."""
+        return tuple(self._reader.unreadable)
 
     @property
     def next_deadline(self) -> Micros:
@@ -129,54 +108,9 @@ class Engine:
     def feed(self, arrived: Chunk | Entries) -> Step:
         """Take what came from a file or from the journal, and return what it led to."""
         step = Step()
-        counters = self.origins.setdefault(arrived.origin, OriginCounters())
-        if isinstance(arrived, Entries):
-            for entry in arrived.entries:
-                self._feed_entry(entry, arrived, counters, step)
-        else:
-            self._feed_chunk(arrived, counters, step)
+        for event in self._reader.read(arrived):
+            self._take(event, step)
         return step
-
-    def _feed_chunk(self, chunk: Chunk, counters: OriginCounters, step: Step) -> None:
-        counters.lines += chunk.data.count(b"\n")
-        prefilter = self._prefilters.get(chunk.origin)
-        if prefilter is None:
-            return
-        for start, end in prefilter.candidates(chunk.data):
-            counters.candidates += 1
-            if end - start > self._max_line:
-                text = chunk.data[start : start + _SHOWN_OF_LONG].decode("utf-8", "surrogateescape")
-                self._refuse_long(Evidence(chunk.arrived, chunk.origin, chunk.offset + start, text), counters)
-                continue
-            line = self._line(chunk, start, end, counters)
-            wanting = (
-                filter_ for filter_ in self._routes[chunk.origin] if filter_.wants(line.header.identifier)
-            )
-            self._read(line, wanting, counters, step)
-
-    def _feed_entry(self, entry: Entry, arrived: Entries, counters: OriginCounters, step: Step) -> None:
-        counters.lines += 1
-        readers = [filter_ for filter_ in self._routes.get(arrived.origin, ()) if filter_.takes(entry)]
-        if not readers:
-            return
-        counters.candidates += 1
-        if len(entry.body) > self._max_line:
-            self._refuse_long(Evidence(arrived.arrived, arrived.origin, entry.at, entry.body), counters)
-            return
-        at = self._instant(entry.at, arrived, counters)
-        header = Header("", entry.host, entry.identifier, entry.pid, entry.body)
-        line = Line(header, Evidence(at, arrived.origin, entry.at, format_line(entry.at, header)))
-        self._read(line, readers, counters, step)
-
-    def _read(self, line: Line, readers: Iterable[Filter], counters: OriginCounters, step: Step) -> None:
-        for filter_ in readers:
-            answer = filter_.read(line)
-            if isinstance(answer, Event):
-                counters.events += 1
-                self._take(answer, step)
-            elif isinstance(answer, Unreadable):
-                counters.unreadable += 1
-                self.unreadable.append(answer)
 
     def judge(self, event: Event) -> Iterator[tuple[Jail, Verdict]]:
         """Let each jail that listens to the event's filter count it; for `feed` and `explain`."""
@@ -265,30 +199,6 @@ class Engine:
                 step.strikes.append(verdict.reach.items[-1])
             if verdict.decision is not None:
                 step.decisions.append(verdict.decision)
-
-    def _line(self, chunk: Chunk, start: int, end: int, counters: OriginCounters) -> Line:
-        text = chunk.data[start:end].decode("utf-8", "surrogateescape")
-        header = parse_header(text)
-        at = self._instant(read_stamp(header.stamp, chunk.arrived), chunk, counters)
-        return Line(header, Evidence(at, chunk.origin, chunk.offset + start, text))
-
-    def _refuse_long(self, evidence: Evidence, counters: OriginCounters) -> None:
-        """Count a line over the bound; cut, it could end where the stranger wants it to."""
-        counters.cut += 1
-        evidence = replace(evidence, line=evidence.line[:_SHOWN_OF_LONG])
-        self.unreadable.append(Unreadable("-", f"longer than {self._max_line} bytes", evidence))
-
-    @staticmethod
-    def _instant(stamp: Micros | None, chunk: Chunk | Entries, counters: OriginCounters) -> Micros:
-        """Return a line's time: its own stamp, or its arrival where the stamp cannot be true."""
-        arrived = chunk.arrived
-        if stamp is None:
-            return arrived
-        if stamp > arrived + _SKEW_AHEAD or (chunk.is_live and stamp < arrived - _SKEW_BEHIND):
-            counters.skewed += 1
-            counters.last_skew = stamp - arrived
-            return arrived
-        return stamp  # not the earlier of both: read again after a crash it must be the same
 
     def _is_denied(self, source: Source, at: Micros) -> bool:
         for length in self._lengths[source.version]:

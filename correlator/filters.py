@@ -10,7 +10,8 @@ Text that an attacker typed must never choose whom we block: `source` has to be 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -19,25 +20,42 @@ import regex
 
 from correlator.errors import SourceError
 from correlator.journal_match import JournalMatch
+from correlator.layouts import TEXT, Layout, find_text, json_literal, read_line
 from correlator.model import SECOND, Entry, Event, Evidence, Micros, parse_source
 from correlator.prefilter import required_literal
-from correlator.syslog import Header, parse_header, read_stamp
+from correlator.syslog import Header
 
 NOTHING = "nothing"
 TRANSPORT = "_TRANSPORT"
 _KERNEL = "kernel"
+ANY_IDENTIFIER = "*"
 _MAX_PORT = 65535
 _MAX_COUNT = 10_000  # a line that says "repeated a million times" is a liar or a flood
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """What a field of a record must hold: one of these texts, or text in which the expression is found."""
+
+    path: str
+    values: frozenset[str] = frozenset()
+    expression: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PatternDefinition:
-    """One expression of a filter; the named groups are `source` and what else the line tells."""
+    """One expression of a filter; the named groups are `source` and what else the line tells.
+
+    Where lines are records, conditions stand in the place of the expression, and paths in that of the groups.
+    """
 
     name: str
     expression: str
     weight: int = 1
     is_spoofable: bool = False
+    conditions: tuple[Condition, ...] = ()
+    paths: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """The field of an event, and where the record has it; of a record's pattern only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +76,10 @@ class FilterDefinition:
     where: str
     """The file it came from."""
     identifiers: frozenset[str]
-    """Syslog identifiers whose lines it reads; empty: any line."""
+    """Programs whose syslog lines it reads, `*` standing for any text; empty: lines of no program only.
+
+    Text of any other program is not looked at: it may imitate whatever a stranger can make it say.
+    """
     files: tuple[str, ...]
     patterns: tuple[PatternDefinition, ...]
     ignores: tuple[str, ...] = ()
@@ -73,11 +94,12 @@ class FilterDefinition:
     tests: tuple[FilterTest, ...] = ()
     jail: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """What its author recommends for a jail that listens to it alone, by the keys of a jail table."""
+    layout: Layout = TEXT
 
     @property
     def reads_journal(self) -> bool:
         """Whether there can be a journal entry that it reads."""
-        return bool(self.identifiers) if self.journal is None else bool(self.journal)
+        return any(self.identifiers) if self.journal is None else bool(self.journal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +108,9 @@ class Line:
 
     header: Header
     evidence: Evidence
+    record: Mapping[str, Any] | None = None
+    trouble: str = ""
+    """Why there is no record, where the layout has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +120,6 @@ class Unreadable:
     filter: str
     reason: str
     evidence: Evidence
-
-
-@dataclass(slots=True)
-class _Pattern:
-    definition: PatternDefinition
-    compiled: Any
-    groups: frozenset[str] = field(default_factory=frozenset)
 
 
 class PatternError(ValueError):
@@ -115,32 +133,92 @@ def _compile(expression: str) -> Any:
         raise PatternError(str(exc)) from exc
 
 
+Search = Callable[[Any, str], Any]
+
+
+class _TextPattern:
+    """An expression, searched in the body; raises PatternError for a bad one."""
+
+    def __init__(self, definition: PatternDefinition) -> None:
+        self.definition = definition
+        self.compiled = _compile(definition.expression)
+        if "source" not in self.compiled.groupindex:
+            raise PatternError(f"pattern {definition.name!r} has no group (?P<source>...)")
+        self.literal = required_literal(definition.expression)
+
+    def find(self, line: Line, search: Search) -> dict[str, str] | None:
+        """Return the fields, or None where the pattern is not in the line."""
+        found = search(self.compiled, line.header.body)
+        if found is None:
+            return None
+        return {name: text for name, text in found.groupdict().items() if text is not None}
+
+
+class _RecordPattern:
+    """Conditions on the fields of a record; raises PatternError for a bad expression or no source."""
+
+    def __init__(self, definition: PatternDefinition) -> None:
+        self.definition = definition
+        if "source" not in definition.paths:
+            raise PatternError(f"pattern {definition.name!r} does not say which field is the source")
+        self._tests = [
+            (
+                condition.path,
+                condition.values,
+                _compile(condition.expression) if condition.expression else None,
+            )
+            for condition in definition.conditions
+        ]
+        spelled = [json_literal(next(iter(values))) for _path, values, _ in self._tests if len(values) == 1]
+        keys = [
+            json_literal(path.rpartition(".")[2])[1:]
+            for path in (*(path for path, _, _ in self._tests), definition.paths["source"])
+        ]
+        self.literal = max(spelled, key=len, default="") or max(keys, key=len)
+
+    def find(self, line: Line, search: Search) -> dict[str, str] | None:
+        """Return the fields, or None where the record does not meet the conditions."""
+        if line.record is None or self.literal not in line.header.body:
+            return None
+        for path, values, compiled in self._tests:
+            text = find_text(line.record, path)
+            if text is None or (values and text not in values):
+                return None
+            if compiled is not None and search(compiled, text) is None:
+                return None
+        paths = self.definition.paths.items()
+        return {name: text for name, path in paths if (text := find_text(line.record, path)) is not None}
+
+
 class Filter:
     """A filter that runs. Raises PatternError from the constructor for a bad expression."""
 
     def __init__(self, definition: FilterDefinition, *, timeout: Micros = SECOND // 20) -> None:
         self.definition = definition
         self.name = definition.name
+        self.layout = definition.layout
         self.quarantined: dict[str, str] = {}
         self._timeout = timeout / SECOND
         self._ignores = [_compile(expression) for expression in definition.ignores]
-        self._patterns: list[_Pattern] = []
-        for pattern in definition.patterns:
-            compiled = _compile(pattern.expression)
-            if "source" not in compiled.groupindex:
-                raise PatternError(f"pattern {pattern.name!r} has no group (?P<source>...)")
-            self._patterns.append(_Pattern(pattern, compiled, frozenset(compiled.groupindex)))
+        kind = _RecordPattern if definition.layout.is_json else _TextPattern
+        self._patterns = [kind(pattern) for pattern in definition.patterns]
+        self._identifiers = frozenset(definition.identifiers) or frozenset({""})
+        globs = [name for name in self._identifiers if ANY_IDENTIFIER in name]
+        self._globs = _compile("|".join(".*".join(map(regex.escape, name.split("*"))) for name in globs))
+        self._has_globs = bool(globs)
 
     def literals(self) -> Iterator[str]:
         """Yield, for each thing it looks for, text that such a line must contain."""
-        for pattern in self.definition.patterns:
-            yield required_literal(pattern.expression)
+        for pattern in self._patterns:
+            yield pattern.literal
         if self.definition.claims:
             yield self.definition.claims
 
     def wants(self, identifier: str) -> bool:
-        """Whether lines of this program are read at all."""
-        return not self.definition.identifiers or identifier in self.definition.identifiers
+        """Whether lines of this program are read at all; the identifier is empty for lines of no program."""
+        return identifier in self._identifiers or (
+            self._has_globs and self._globs.fullmatch(identifier) is not None
+        )
 
     def takes(self, entry: Entry) -> bool:
         """Whether it reads this journal entry.
@@ -150,7 +228,9 @@ class Filter:
         """
         if entry.identifier == _KERNEL and entry.fields.get(TRANSPORT) != _KERNEL:
             return False
-        if not self.definition.reads_journal or not self.wants(entry.identifier):
+        if not self.definition.reads_journal:
+            return False
+        if self.definition.identifiers and not self.wants(entry.identifier):
             return False
         matches = self.definition.journal
         return matches is None or any(match.accepts(entry.fields) for match in matches)
@@ -159,26 +239,29 @@ class Filter:
         """Return what the line says to this filter."""
         body = line.header.body
         for pattern in self._patterns:
-            if pattern.definition.name in self.quarantined:
+            name = pattern.definition.name
+            if name in self.quarantined:
                 continue
-            found = self._search(pattern.compiled, body, pattern.definition.name)
-            if found is not None:
-                return self._event(pattern, found, line)
+            fields = pattern.find(line, functools.partial(self._search, name))
+            if fields is not None:
+                return self._event(pattern.definition, fields, line)
+        if line.trouble and any(pattern.literal in body for pattern in self._patterns):
+            return Unreadable(self.name, line.trouble, line.evidence)
         if not self.definition.claims or self.definition.claims not in body:
             return None
-        if any(self._search(compiled, body, "ignore") is not None for compiled in self._ignores):
+        search = functools.partial(self._search, "ignore")
+        if any(search(compiled, body) is not None for compiled in self._ignores):
             return None
         return Unreadable(self.name, "no pattern understands it", line.evidence)
 
-    def _search(self, compiled: Any, body: str, name: str) -> Any:
+    def _search(self, name: str, compiled: Any, text: str) -> Any:
         try:
-            return compiled.search(body, timeout=self._timeout, concurrent=False)
+            return compiled.search(text, timeout=self._timeout, concurrent=False)
         except TimeoutError:
-            self.quarantined[name] = f"ran over {self._timeout:g} s on a line of {len(body)} characters"
+            self.quarantined[name] = f"ran over {self._timeout:g} s on a line of {len(text)} characters"
             return None
 
-    def _event(self, pattern: _Pattern, found: Any, line: Line) -> Event | Unreadable:
-        fields = {name: text for name, text in found.groupdict().items() if text is not None}
+    def _event(self, pattern: PatternDefinition, fields: dict[str, str], line: Line) -> Event | Unreadable:
         try:
             source = parse_source(fields.get("source", ""))
         except SourceError as exc:
@@ -189,12 +272,14 @@ class Filter:
         return Event(
             at=line.evidence.at,
             filter=self.name,
-            pattern=pattern.definition.name,
+            pattern=pattern.name,
             source=source,
             evidence=line.evidence,
-            is_spoofable=pattern.definition.is_spoofable,
-            weight=pattern.definition.weight,
-            count=max(1, _number(fields.get("count"), _MAX_COUNT) or 1),
+            is_spoofable=pattern.is_spoofable,
+            weight=pattern.weight,
+            count=min(
+                _MAX_COUNT, max(1, _number(fields.get("count"), _MAX_COUNT) or 1) * line.header.repeats
+            ),
             port=port,
             protocol=fields.get("protocol"),
             fields=MappingProxyType(fields),
@@ -209,17 +294,17 @@ def _number(text: str | None, highest: int) -> int | None:
     return number if number <= highest else None
 
 
-def make_line(text: str, *, arrived: Micros, origin: str = "test", offset: int = 0) -> Line:
+def make_line(text: str, *, arrived: Micros, origin: str = "test", layout: Layout = TEXT) -> Line:
     """Return one line as the engine would hand it to a filter, its own stamp taken as its time."""
-    header = parse_header(text)
-    at = read_stamp(header.stamp, arrived)
-    return Line(header, Evidence(arrived if at is None else at, origin, offset, text))
+    reading = read_line(text, layout, arrived=arrived)
+    at = arrived if reading.stamp is None else reading.stamp
+    return Line(reading.header, Evidence(at, origin, 0, text), reading.record, reading.trouble)
 
 
 def failed_tests(filter_: Filter) -> Iterator[tuple[FilterTest, str]]:
     """Yield each of the filter's own tests that fails, with what it got instead."""
     for test in filter_.definition.tests:
-        line = make_line(test.line, arrived=1_767_225_600 * SECOND)
+        line = make_line(test.line, arrived=1_767_225_600 * SECOND, layout=filter_.layout)
         answer = filter_.read(line) if filter_.wants(line.header.identifier) else None
         if test.expect is None:
             if isinstance(answer, Event):

@@ -1,9 +1,12 @@
 """Reads the header of a log line: when, which host, which program, and the body that filters judge.
 
-Knows the three forms that syslog daemons write to files (RFC 3164 "traditional", ISO 8601 as rsyslog
-does since Debian 12, RFC 5424) and nothing of what programs say. Pure: a stamp without a year is given
-its year by the caller's arrival time; a stamp without a zone is the host's local time. Never raises on
-any text: what has no header becomes a header with everything in the body.
+Knows the forms that syslog daemons write to files (RFC 3164 "traditional", ISO 8601 as rsyslog does since
+Debian 12, RFC 5424) and the dates with which applications begin the lines of their own logs; nothing of what
+programs say. A line without a program has the identifier "": it must never be taken for one of a syslog
+program, because a stranger who gets a line feed past a careless daemon begins such a line himself.
+"message repeated 3 times: [ ... ]" is the message, three times. Pure: a stamp without a year is given its
+year by the caller's arrival time; a stamp without a zone is the host's local time. Never raises on any text:
+what has no header becomes a header with everything in the body.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ _MONTHS = {
         ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), start=1
     )
 }
+REPEATS_LAST = "last message repeated "
+"""Text of every line that stands for the one before it."""
 
 # <29>1 2026-11-22T14:29:22.311584+00:00 vm portsentry 71 - -  attackalert: ...
 _RFC5424 = re.compile(
@@ -32,14 +37,61 @@ _RFC5424 = re.compile(
 )
 # 2026-11-22T14:29:22.311584+00:00 vm portsentry[71]: attackalert: ...
 # Nov 22 14:29:22 vm portsentry[71]: attackalert: ...
+# 2026-11-22 14:29:22 vm portsentry[71]: attackalert: ...
+# After a date with a space, as applications write it, only the full form is a syslog header:
+# "2026-11-22 14:29:22 unexpected disconnection: ..." was written by no program called "disconnection".
 _HEADER = re.compile(
     r"(?:<\d{1,3}>)?"
-    r"(?P<stamp>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
-    r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)"
+    r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
+    r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
+    r"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?(?= [^\s:\[]+ [^\s:\[]+\[\d+\]: ))"
     r" (?:(?P<host>[^\s:\[]{1,255}) )?(?P<identifier>[^\s:\[]{1,48})"
     r"(?:\[(?P<pid>[^\]\s]{1,32})\])?: ?(?P<body>.*)",
     re.DOTALL,
 )
+_CLOCK = r"[ \d]?\d:\d\d:\d\d(?:[.,]\d{1,9})?"
+_ZONE = r"(?:Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)"
+_FORMS = (
+    # 2026-11-23 08:01:02,123   2026/11/23 08:01:02   2026-11-23  8:01:02 (MariaDB)   ... CET (PostgreSQL)
+    re.compile(
+        rf"(?P<year>\d{{4}})([-/])(?P<month>\d\d)\2(?P<day>\d\d)[T ](?P<clock>{_CLOCK})"
+        rf"(?: ?(?P<zone>{_ZONE})(?![^\s\]])| [A-Z]{{3,5}}(?= \[|$))?"
+    ),
+    # Mon Nov 23 08:01:02.123456 2026 (Apache, OpenVPN, vsftpd)
+    re.compile(
+        rf"[A-Z][a-z]{{2}} (?P<month>[A-Z][a-z]{{2}}) (?P<day>[ \d]?\d) (?P<clock>{_CLOCK})"
+        r"(?: (?P<year>(?:19|20)\d\d)(?![^\s\]]))?"
+    ),
+    # Nov 23 08:01:02 (Asterisk)
+    re.compile(rf"(?P<month>[A-Z][a-z]{{2}}) (?P<day>[ \d]\d) (?P<clock>{_CLOCK})"),
+    # 23/Nov/2026:08:01:02 +0000 (access logs)   23-Nov-2026 08:01:02.123 (BIND, Roundcube)
+    re.compile(
+        rf"(?P<day>\d\d)([-/])(?P<month>[A-Z][a-z]{{2}})\2(?P<year>\d{{4}})[ :](?P<clock>{_CLOCK})"
+        rf"(?: (?P<zone>{_ZONE})(?![^\s\]]))?"
+    ),
+    # 11/23-08:01:02.123456   11/23/26-08:01:02.123456 (Snort)   11/23/2026-08:01:02.123456 (Suricata)
+    re.compile(rf"(?P<month>\d\d)/(?P<day>\d\d)(?:/(?P<year>(?:\d\d)?\d\d))?-(?P<clock>{_CLOCK})"),
+    # 261123  8:01:02 (MySQL 5)
+    re.compile(rf"(?P<year>\d\d)(?P<month>\d\d)(?P<day>\d\d) (?P<clock>{_CLOCK})"),
+    # 1795334462.123 (Squid); 13 digits are milliseconds, 16 microseconds
+    re.compile(r"(?P<epoch>\d{10}(?:\.\d{1,9})?|\d{13}|\d{16})(?!\S)"),
+)
+# [stamp] body   [stamp]: body   [stamp][module] body   stamp| body (Squid)   <W>stamp body (Mumble)
+_OPENING = re.compile(r"<[A-Z]>|\[|")
+_CLOSING = {"[": re.compile(r"\](?::? +|(?=\[)|$)"), "": re.compile(r"[:|]? +|$")}
+# 192.0.2.1 - - [23/Nov/2026:08:01:02 +0000] "GET / HTTP/1.1" 200 5
+# The user name before it is the stranger's, but no server lets his quote stand there as it is.
+_ACCESS = re.compile(r'\[(?P<stamp>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] "')
+# message repeated 3 times: [ Failed password for root from 192.0.2.1 port 22 ssh2]   (rsyslog)
+# Last message 'Failed password ...' repeated 3 times, suppressed by syslog-ng on vm  (syslog-ng)
+_REPEATED = re.compile(
+    r"message repeated (?P<times>\d{1,9}) times: \[ ?(?P<inner>.*)\]"
+    r"|Last message '(?P<inner2>.*)' repeated (?P<times2>\d{1,9}) times, suppressed by syslog-ng on \S+",
+    re.DOTALL,
+)
+# vm last message repeated 3 times
+_LAST_REPEATED = re.compile(r"(?:\S{1,255} )?(?:--- )?last message repeated (\d{1,9}) times?(?: ---)?")
+_LAST_REPEATED_BY = ("", "syslogd", "syslog")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +103,26 @@ class Header:
     identifier: str
     pid: str
     body: str
+    repeats: int = 1
+    """How often the line says that the body was said."""
 
 
 def parse_header(line: str) -> Header:
     """Split one line, given without its line feed."""
     found = _HEADER.match(line) or _RFC5424.match(line)
     if found is None:
-        return Header("", "", "", "", line)
+        return _plain_header(line)
     stamp, host, identifier, pid, body = found.group("stamp", "host", "identifier", "pid", "body")
-    return Header(stamp, host or "", identifier, "" if pid in (None, "-") else pid, body or "")
+    body, repeats = _unfolded(body or "")
+    return Header(stamp, host or "", identifier, "" if pid in (None, "-") else pid, body, repeats)
+
+
+def repeats_of_last(header: Header) -> int:
+    """Return how often the line says that the one before it was repeated; 0 where it says no such thing."""
+    if header.identifier not in _LAST_REPEATED_BY or REPEATS_LAST not in header.body:
+        return 0
+    found = _LAST_REPEATED.fullmatch(header.body)
+    return int(found.group(1)) if found is not None else 0
 
 
 def read_stamp(stamp: str, arrived: Micros) -> Micros | None:
@@ -68,26 +131,13 @@ def read_stamp(stamp: str, arrived: Micros) -> Micros | None:
     A stamp without a year is put into the year that brings it nearest to `arrived`, at most a day
     after it: in January a line of December belongs to the old year.
     """
-    if stamp[:1].isdigit():
+    if stamp[4:5] == "-" and stamp[10:11] == "T":
         try:
             return _micros(datetime.fromisoformat(stamp.replace(",", ".")))
         except (ValueError, OverflowError):  # no stamp, or one whose zone takes it out of the calendar
             return None
-    month = _MONTHS.get(stamp[:3])
-    if month is None:
-        return None
-    near = (_EPOCH + timedelta(microseconds=arrived)).astimezone()
-    for year in (near.year + 1, near.year, near.year - 1):
-        try:
-            at = datetime(  # noqa: DTZ001  the stamp has no zone: local time is what it means
-                year, month, int(stamp[4:6]), int(stamp[7:9]), int(stamp[10:12]), int(stamp[13:15])
-            )
-            found = _micros(at)
-        except (ValueError, OverflowError):
-            continue  # the 29th of February of another year
-        if found <= arrived + _DAY:
-            return found
-    return None
+    found = next((found for form in _FORMS if (found := form.fullmatch(stamp)) is not None), None)
+    return None if found is None else _instant(found.groupdict(), arrived)
 
 
 def format_instant(at: Micros) -> str:
@@ -100,6 +150,67 @@ def format_line(at: Micros, header: Header) -> str:
     stamp = (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds")
     pid = f"[{header.pid}]" if header.pid else ""
     return f"{stamp} {header.host or '-'} {header.identifier or '-'}{pid}: {header.body}"
+
+
+def _plain_header(line: str) -> Header:
+    """Return the header of a line that no syslog daemon wrote: a date at most, cut off where it begins it."""
+    opening = _OPENING.match(line)
+    start = opening.end() if opening is not None else 0
+    closing = _CLOSING["[" if line[:1] == "[" else ""]
+    for form in _FORMS:
+        found = form.match(line, start)
+        if found is not None and (end := closing.match(line, found.end())) is not None:
+            return Header(found.group(), "", "", "", line[end.end() :])
+    inside = _ACCESS.search(line)
+    return Header("" if inside is None else inside.group("stamp"), "", "", "", line)
+
+
+def _unfolded(body: str) -> tuple[str, int]:
+    if "essage" not in body[:12]:
+        return body, 1
+    found = _REPEATED.fullmatch(body)
+    if found is None:
+        return body, 1
+    inner, inner2, times, times2 = found.group("inner", "inner2", "times", "times2")
+    return inner if inner is not None else inner2, max(1, int(times or times2))
+
+
+def _instant(parts: dict[str, str | None], arrived: Micros) -> Micros | None:
+    epoch = parts.get("epoch")
+    if epoch is not None:
+        whole, _, fraction = epoch.partition(".")
+        return int(whole.ljust(16, "0")) + int(fraction.ljust(6, "0")[:6])
+    month = parts["month"] or ""
+    clock, _, fraction = (parts["clock"] or "").replace(",", ".").partition(".")
+    hour, minute, second = map(int, clock.split(":"))
+    moment = (
+        int(month) if month.isdigit() else _MONTHS.get(month, 0),
+        int(parts["day"] or 0),
+        hour,
+        minute,
+        second,
+        int(fraction.ljust(6, "0")[:6]),
+    )
+    year = parts.get("year")
+    if year is not None:
+        return _at(int(year) + (2000 if len(year) == 2 else 0), moment, parts.get("zone") or "")
+    near = (_EPOCH + timedelta(microseconds=arrived)).astimezone().year
+    for candidate in (near + 1, near, near - 1):
+        found = _at(candidate, moment, "")
+        if found is not None and found <= arrived + _DAY:
+            return found
+    return None
+
+
+def _at(year: int, moment: tuple[int, int, int, int, int, int], zone: str) -> Micros | None:
+    """Return the instant; None for what the calendar does not have, as the 29th of most Februaries."""
+    zone = "+00:00" if zone in ("UTC", "GMT") else zone
+    month, day, hour, minute, second, micro = moment
+    text = f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micro:06}{zone}"
+    try:
+        return _micros(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _micros(at: datetime) -> Micros:

@@ -150,6 +150,7 @@ def test_a_filter_whose_tests_fail_does_not_load(tmp_path):
     """It says which line, what it got and what was expected."""
     path = tmp_path / "mine.toml"
     path.write_text(
+        "identifiers = ['a']\n"
         "[[pattern]]\nname = 'x'\nregex = '''^from (?P<source>\\S+)$'''\n"
         "[[test]]\nline = 'Nov 22 14:29:22 vm a: from 192.0.2.1'\nexpect = { source = '192.0.2.2' }\n"
     )

@@ -1,0 +1,174 @@
+"""Turns what arrives, chunks of a log or entries of the journal, into events.
+
+A line that no filter can want never becomes a Python object: the prefilter sees the chunk as bytes, and a
+table says which filters read the lines of which program, however many there are. Decides each line's time:
+its own stamp, or its arrival where the stamp cannot be true. "Last message repeated 3 times" is the line
+before it, three times. Bounded: a line over the bound is counted and shown, never cut and judged.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from correlator.filters import Filter, Line, Unreadable
+from correlator.layouts import Layout, Reading, apply_layout, read_header
+from correlator.model import SECOND, Chunk, Entries, Entry, Event, Evidence, Micros
+from correlator.prefilter import Prefilter
+from correlator.syslog import REPEATS_LAST, Header, format_line, parse_header, repeats_of_last
+
+_SKEW_BEHIND: Micros = 60 * SECOND
+_SKEW_AHEAD: Micros = 2 * SECOND
+_UNREADABLE_SHOWN = 20
+_SHOWN_OF_LONG = 200
+_MOST_IDENTIFIERS = 4096  # a stranger who can name himself must not fill our memory with names
+
+
+@dataclass(slots=True)
+class OriginCounters:
+    """What came from one origin since the start."""
+
+    lines: int = 0
+    candidates: int = 0
+    events: int = 0
+    unreadable: int = 0
+    cut: int = 0
+    """Lines longer than the bound."""
+    skewed: int = 0
+    """Live lines whose own stamp strayed and that were taken at arrival."""
+    last_skew: Micros = 0
+
+
+@dataclass(slots=True)
+class _Route:
+    """The filters that read one origin."""
+
+    filters: tuple[Filter, ...]
+    prefilter: Prefilter
+    by_identifier: dict[str, tuple[Filter, ...]] = field(default_factory=dict)
+    last_line: bytes = b""
+    """The last line that came, for a chunk that begins by repeating it."""
+
+    def readers(self, identifier: str) -> tuple[Filter, ...]:
+        """Return the filters that want lines of this program."""
+        found = self.by_identifier.get(identifier)
+        if found is None:
+            found = tuple(filter_ for filter_ in self.filters if filter_.wants(identifier))
+            if len(self.by_identifier) >= _MOST_IDENTIFIERS:
+                self.by_identifier.clear()
+            self.by_identifier[identifier] = found
+        return found
+
+
+class Reader:
+    """The filters of a site, each at the origins that it reads."""
+
+    def __init__(
+        self, filters: Mapping[str, Filter], *, routes: Mapping[str, Sequence[str]], max_line: int
+    ) -> None:
+        """Take what runs; `routes` names, for each origin, the filters that read it."""
+        self.origins: dict[str, OriginCounters] = {}
+        self.unreadable: deque[Unreadable] = deque(maxlen=_UNREADABLE_SHOWN)
+        self._max_line = max_line
+        self._routes: dict[str, _Route] = {}
+        for origin, names in routes.items():
+            chosen = tuple(filters[name] for name in names if name in filters)
+            literals = {literal for filter_ in chosen for literal in filter_.literals()}
+            self._routes[origin] = _Route(chosen, Prefilter(literals | {REPEATS_LAST}))
+
+    def read(self, arrived: Chunk | Entries) -> Iterator[Event]:
+        """Yield what the filters understand, in the order of the lines."""
+        counters = self.origins.setdefault(arrived.origin, OriginCounters())
+        route = self._routes.get(arrived.origin)
+        if isinstance(arrived, Entries):
+            counters.lines += len(arrived.entries)
+            if route is not None:
+                for entry in arrived.entries:
+                    yield from self._read_entry(entry, arrived, route, counters)
+            return
+        counters.lines += arrived.data.count(b"\n")
+        if route is not None:
+            yield from self._read_chunk(arrived, route, counters)
+
+    def _read_chunk(self, chunk: Chunk, route: _Route, counters: OriginCounters) -> Iterator[Event]:
+        for start, end in route.prefilter.candidates(chunk.data):
+            counters.candidates += 1
+            text = chunk.data[start : min(end, start + self._max_line)].decode("utf-8", "surrogateescape")
+            evidence = Evidence(chunk.arrived, chunk.origin, chunk.offset + start, text)
+            if end - start > self._max_line:
+                self._refuse_long(evidence, counters)
+                continue
+            reading = read_header(text, arrived=chunk.arrived)
+            if (repeats := repeats_of_last(reading.header)) > 0:
+                before = parse_header(self._line_before(chunk, start, route))
+                reading = replace(reading, header=replace(before, repeats=repeats))
+            readers = route.readers(reading.header.identifier)
+            yield from self._events(reading, readers, evidence, chunk, counters)
+        route.last_line = chunk.data[_start_of_last(chunk.data, len(chunk.data)) : -1]
+
+    def _read_entry(
+        self, entry: Entry, arrived: Entries, route: _Route, counters: OriginCounters
+    ) -> Iterator[Event]:
+        readers = tuple(filter_ for filter_ in route.filters if filter_.takes(entry))
+        if not readers:
+            return
+        counters.candidates += 1
+        header = Header("", entry.host, entry.identifier, entry.pid, entry.body)
+        evidence = Evidence(arrived.arrived, arrived.origin, entry.at, format_line(entry.at, header))
+        if len(entry.body) > self._max_line:
+            self._refuse_long(replace(evidence, line=entry.body), counters)
+            return
+        yield from self._events(Reading(header, entry.at), readers, evidence, arrived, counters)
+
+    def _events(
+        self,
+        reading: Reading,
+        readers: Iterable[Filter],
+        evidence: Evidence,
+        arrived: Chunk | Entries,
+        counters: OriginCounters,
+    ) -> Iterator[Event]:
+        lines: dict[Layout, Line] = {}
+        for filter_ in readers:
+            line = lines.get(filter_.layout)
+            if line is None:
+                own = apply_layout(filter_.layout, reading, arrived=arrived.arrived)
+                at = self._instant(own.stamp, arrived, counters)
+                line = Line(own.header, replace(evidence, at=at), own.record, own.trouble)
+                lines[filter_.layout] = line
+            answer = filter_.read(line)
+            if isinstance(answer, Event):
+                counters.events += 1
+                yield answer
+            elif isinstance(answer, Unreadable):
+                counters.unreadable += 1
+                self.unreadable.append(answer)
+
+    def _line_before(self, chunk: Chunk, start: int, route: _Route) -> str:
+        """Return the line that stands before `start`; empty where it is too long, or never came."""
+        line = chunk.data[_start_of_last(chunk.data, start) : start - 1] if start > 0 else route.last_line
+        return line.decode("utf-8", "surrogateescape") if len(line) <= self._max_line else ""
+
+    def _refuse_long(self, evidence: Evidence, counters: OriginCounters) -> None:
+        """Count a line over the bound; cut, it could end where the stranger wants it to."""
+        counters.cut += 1
+        evidence = replace(evidence, line=evidence.line[:_SHOWN_OF_LONG])
+        self.unreadable.append(Unreadable("-", f"longer than {self._max_line} bytes", evidence))
+
+    @staticmethod
+    def _instant(stamp: Micros | None, arrived: Chunk | Entries, counters: OriginCounters) -> Micros:
+        """Return a line's time: its own stamp, or its arrival where the stamp cannot be true."""
+        arrival = arrived.arrived
+        if stamp is None:
+            return arrival
+        if stamp > arrival + _SKEW_AHEAD or (arrived.is_live and stamp < arrival - _SKEW_BEHIND):
+            counters.skewed += 1
+            counters.last_skew = stamp - arrival
+            return arrival
+        return stamp  # not the earlier of both: read again after a crash it must be the same
+
+
+def _start_of_last(data: bytes, end: int) -> int:
+    """Return where the line begins that ends, with its line feed, at `end`."""
+    return data.rfind(b"\n", 0, max(end - 1, 0)) + 1

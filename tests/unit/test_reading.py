@@ -1,0 +1,182 @@
+"""From chunks to events: who reads which line, repeated lines, records, and the bounds."""
+
+import json
+
+import pytest
+
+from correlator.filters import Condition, Filter, FilterDefinition, PatternDefinition, PatternError
+from correlator.layouts import Layout
+from correlator.model import SECOND, Chunk
+from correlator.reading import Reader
+from correlator.syslog import format_instant
+
+NOW = 1_795_357_762 * SECOND
+LOG = "/log/x"
+KNOCK = PatternDefinition("knock", r"^knock from (?P<source>\S+)$")
+
+
+def _filter(name="x", patterns=(KNOCK,), **settings):
+    settings = {"identifiers": frozenset({"knockd"}), "files": (LOG,), **settings}
+    return Filter(FilterDefinition(name, "", "test", patterns=patterns, **settings))
+
+
+def _reader(*filters, max_line=8192):
+    return Reader(
+        {filter_.name: filter_ for filter_ in filters},
+        routes={LOG: [filter_.name for filter_ in filters]},
+        max_line=max_line,
+    )
+
+
+def _chunk(*lines, offset=0, is_live=False):
+    return Chunk(LOG, offset, "".join(f"{line}\n" for line in lines).encode(), NOW, is_live)
+
+
+def _stamped(text, seconds=0):
+    return f"{format_instant(NOW - 60 * SECOND + seconds * SECOND)} {text}"
+
+
+@pytest.mark.parametrize(
+    ("identifiers", "header", "is_read"),
+    [
+        ({"knockd"}, "vm knockd[1]: ", True),
+        ({"knockd"}, "vm other: ", False),
+        ({"knockd"}, "", False),
+        ({"knock/*"}, "vm knock/smtpd[1]: ", True),
+        ({"knock/*"}, "vm xknock/smtpd[1]: ", False),
+        ({"*"}, "vm other: ", True),
+        (set(), "", True),
+        (set(), "vm knockd[1]: ", False),
+        ({"", "knockd"}, "", True),
+    ],
+)
+def test_a_filter_reads_the_lines_of_its_programs_only(identifiers, header, is_read):
+    """Another program may be made to say anything; a line of no program is read where the filter says so."""
+    reader = _reader(_filter(identifiers=frozenset(identifiers)))
+    events = list(reader.read(_chunk(_stamped(f"{header}knock from 192.0.2.1"))))
+    assert [str(event.source) for event in events] == ["192.0.2.1"] * is_read
+
+
+def test_each_filter_of_an_origin_sees_a_line():
+    """Two filters may understand the same line, each in its own way."""
+    reader = _reader(_filter("a"), _filter("b"), _filter("c", identifiers=frozenset({"other"})))
+    events = reader.read(_chunk(_stamped("vm knockd: knock from 192.0.2.1")))
+    assert [event.filter for event in events] == ["a", "b"]
+
+
+def test_a_message_repeated_counts_as_often_as_it_says():
+    """With a bound: who says a million times is a liar or a flood."""
+    reader = _reader(_filter())
+    events = reader.read(
+        _chunk(
+            _stamped("vm knockd: message repeated 3 times: [ knock from 192.0.2.1]"),
+            _stamped("vm knockd: message repeated 900000000 times: [ knock from 192.0.2.1]"),
+        )
+    )
+    assert [event.count for event in events] == [3, 10_000]
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+def test_the_last_message_repeated_is_the_line_before(is_split):
+    """It counts at its own time and place, also where the line before came with an earlier chunk."""
+    lines = [_stamped("vm knockd: knock from 192.0.2.1"), _stamped("vm last message repeated 2 times", 5)]
+    reader = _reader(_filter())
+    chunks = [_chunk(*lines)]
+    if is_split:
+        chunks = [_chunk(lines[0]), _chunk(lines[1], offset=len(lines[0]) + 1)]
+    events = [event for chunk in chunks for event in reader.read(chunk)]
+    assert [(event.count, str(event.source)) for event in events] == [(1, "192.0.2.1"), (2, "192.0.2.1")]
+    assert events[1].at == events[0].at + 5 * SECOND
+    assert (events[1].evidence.line, events[1].evidence.offset) == (lines[1], len(lines[0]) + 1)
+
+
+@pytest.mark.parametrize(
+    "before", ["vm other: knock from 192.0.2.1", "vm last message repeated 2 times", None]
+)
+def test_what_was_not_ours_is_not_ours_when_repeated(before):
+    """The line before is read by whoever reads its program, and a repetition is not repeated."""
+    lines = [_stamped("vm knockd: knock from 192.0.2.1")] if before is None else [_stamped(before)]
+    reader = _reader(_filter())
+    assert len(list(reader.read(_chunk(*lines, *[_stamped("vm last message repeated 2 times")] * 2)))) == (
+        2 if before is None else 0
+    )
+
+
+def test_a_line_over_the_bound_is_shown_and_not_judged():
+    """Cut, it could end where the stranger wants it to."""
+    reader = _reader(_filter(), max_line=100)
+    line = _stamped("vm knockd: knock from 192.0.2.1")
+    assert list(reader.read(_chunk(line + " " * 100, _stamped("vm last message repeated 2 times")))) == []
+    assert reader.origins[LOG].cut == 1
+    assert reader.unreadable[0].evidence.line == (line + " " * 100)[:100]
+
+
+ALERT = {
+    "timestamp": "2026-11-22T14:28:22.5+0000",
+    "event_type": "alert",
+    "src_ip": "192.0.2.1",
+    "dest_port": 22,
+    "alert": {"severity": 1, "signature": "ET SCAN Potential SSH Scan", "list": [{"x": "a"}]},
+}
+
+
+def _alerts(*conditions, **paths):
+    paths = {"source": "src_ip", "port": "dest_port", **paths}
+    pattern = PatternDefinition("alert", "", conditions=conditions, paths=paths)
+    layout = Layout(is_json=True, time="timestamp")
+    return _filter(patterns=(pattern,), identifiers=frozenset({"", "suricata"}), layout=layout)
+
+
+@pytest.mark.parametrize(
+    ("condition", "is_met"),
+    [
+        (Condition("event_type", frozenset({"alert"})), True),
+        (Condition("event_type", frozenset({"dns"})), False),
+        (Condition("alert.severity", frozenset({"1", "2"})), True),
+        (Condition("alert.severity", frozenset({"3"})), False),
+        (Condition("alert.signature", expression="SSH Scan$"), True),
+        (Condition("alert.signature", expression="^SSH Scan"), False),
+        (Condition("alert.list.0.x", frozenset({"a"})), True),
+        (Condition("alert.list.1.x", frozenset({"a"})), False),
+        (Condition("alert.list.x", frozenset({"a"})), False),
+        (Condition("alert", frozenset({"a"})), False),
+        (Condition("nothing.there", expression=""), False),
+    ],
+)
+@pytest.mark.parametrize(
+    "prefix", ["", "Nov 22 14:29:22 vm suricata[1]: ", "Nov 22 14:29:22 vm suricata: @cee: "]
+)
+def test_records_are_matched_by_their_fields(condition, is_met, prefix):
+    """Equal, one of, or an expression; numbers are text; in a file of their own, or through syslog."""
+    reader = _reader(_alerts(condition, signature="alert.signature"))
+    events = list(reader.read(_chunk(prefix + json.dumps(ALERT))))
+    assert [(str(event.source), event.port) for event in events] == [("192.0.2.1", 22)] * is_met
+    assert [event.fields["signature"] for event in events] == ["ET SCAN Potential SSH Scan"] * is_met
+    assert [event.at for event in events] == [NOW - 60 * SECOND + SECOND // 2] * is_met
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"src_ip": "192.0.2.1", "event_type": "alert", "src_ip": "192.0.2.9"}', "'src_ip' stands twice"),
+        ('{"event_type": "alert", "src_ip": "192.0.2.1"', "no JSON: "),
+        ('{"event_type": "alert", "src_ip": ' + "[" * 5000, "no JSON: "),
+        ('["event_type": "alert", "src_ip": "192.0.2.1"]', "no JSON object"),
+        ('{"event_type": "alert", "src_ip": "nobody"}', "not an address: 'nobody'"),
+        ('{"event_type": "alert"}', "not an address: ''"),
+        ('{"event_type": "dns", "src_ip": "192.0.2.1", "src_ip": "192.0.2.1"}', None),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_shown(text, reason):
+    """A key that stands twice is how a stranger would name another; other kinds of records are not ours."""
+    reader = _reader(_alerts(Condition("event_type", frozenset({"alert"}))))
+    assert list(reader.read(_chunk(text))) == []
+    assert [reason in item.reason for item in reader.unreadable] == [True] * (reason is not None)
+
+
+def test_a_record_without_a_source_is_no_pattern():
+    """It could never say who it was."""
+    with pytest.raises(PatternError, match="which field is the source"):
+        _filter(
+            patterns=(PatternDefinition("x", "", conditions=(Condition("a"),)),), layout=Layout(is_json=True)
+        )
