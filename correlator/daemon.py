@@ -198,6 +198,7 @@ class Correlator:
             self._state.strikes(),
             [block for block, state in blocks if state not in _CARRIED_OUT],
             carried_out=[block for block, state in blocks if state in _CARRIED_OUT],
+            repeats=self._state.repeats(),
         )
         self._outbox.keep(block for block, state in blocks if state == "requested")
         step = Step(decisions=decisions)
@@ -255,8 +256,9 @@ class Correlator:
         self._prune_at = self._now + _PRUNE_EVERY
         self._outbox.drop_expired(self._now)
         oldest = {name: self._now - 2 * jail.definition.span for name, jail in self._engine.jails.items()}
+        ended = {name: self._now - jail.definition.remember for name, jail in self._engine.jails.items()}
         with contextlib.suppress(sqlite3.Error):  # a full disk is said where a step is written
-            self._state.prune(oldest)
+            self._state.prune(oldest, ended=ended)
 
     # Sources
 

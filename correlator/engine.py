@@ -12,7 +12,7 @@ tables; what is left out is counted. One event can concern several jails, and ea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from correlator.filters import Filter, Unreadable
@@ -29,6 +29,7 @@ from correlator.model import (
     Outcome,
     OutcomeKind,
     Release,
+    Repeat,
     Source,
     Strike,
 )
@@ -56,6 +57,8 @@ class Step:
 class _Denial:
     until: Micros | None
     request: str
+    step: int = 0
+    """As in `Block.step`."""
     is_carried_out: bool = False
 
 
@@ -118,10 +121,11 @@ class Engine:
             verdict = jail.judge(
                 event,
                 ignored_by=self._ignored_by,
-                is_denied=lambda source: self._is_denied(source, event.at),
+                is_denied=self._denied_at(event.at),
             )
-            if isinstance(verdict.decision, Block):
-                self._deny(verdict.decision)
+            for decision in verdict.decisions:
+                if isinstance(decision, Block):
+                    self._deny(decision)
             yield jail, verdict
 
     def note(self, outcome: Outcome) -> None:
@@ -132,13 +136,18 @@ class Engine:
                 if known is not None:
                     until = known.until if outcome.until is None else outcome.until
                     is_carried_out = outcome.kind is not OutcomeKind.REFUSED
-                    self._denials[outcome.source] = _Denial(until, known.request, is_carried_out)
-            case OutcomeKind.FAILED | OutcomeKind.EXPIRED:
+                    self._denials[outcome.source] = replace(known, until=until, is_carried_out=is_carried_out)
+            case OutcomeKind.FAILED:
+                known = self._denials.pop(outcome.source, None)
+                jail = self.jails.get(outcome.request.partition(":")[0])
+                if jail is not None and known is not None and known.step:
+                    jail.take_back(outcome.source)
+            case OutcomeKind.EXPIRED:
                 self._denials.pop(outcome.source, None)
             case OutcomeKind.RELEASED:
                 self._denials.pop(outcome.source, None)
                 for jail in self.jails.values():
-                    jail.windows.forget(str(jail.key_of(outcome.source)))
+                    jail.forget(outcome.source)
 
     def agree(self, held: frozenset[Source]) -> list[Source]:
         """Believe no longer that a source is denied which the enforcer does not hold; return those.
@@ -161,13 +170,18 @@ class Engine:
         """Forget windows and denials that cannot matter any more."""
         self._advanced = now
         for jail in self.jails.values():
-            jail.windows.advance(now)
+            jail.advance(now)
         over = [source for source, denial in self._denials.items() if _is_over(denial, now - _SKEW_BEHIND)]
         for source in over:
             del self._denials[source]
 
     def restore(
-        self, strikes: Iterable[Strike], blocks: Iterable[Block], *, carried_out: Iterable[Block] = ()
+        self,
+        strikes: Iterable[Strike],
+        blocks: Iterable[Block],
+        *,
+        carried_out: Iterable[Block] = (),
+        repeats: Iterable[Repeat] = (),
     ) -> list[Decision]:
         """Bring back waiting strikes and known blocks after a restart; `carried_out`: those with an outcome.
 
@@ -176,29 +190,36 @@ class Engine:
         for block in blocks:
             self._deny(block)
         for block in carried_out:
-            self._denials[block.source] = _Denial(block.until, block.request, is_carried_out=True)
+            self._denials[block.source] = _Denial(block.until, block.request, block.step, is_carried_out=True)
             self._lengths[block.source.version].add(block.source.network.prefixlen)
+        for repeat in repeats:
+            jail = self.jails.get(repeat.jail)
+            if jail is not None and jail.escalation is not None:
+                jail.escalation.record(repeat.key, repeat.step, repeat.until)
         decisions: list[Decision] = []
         for strike in strikes:
             jail = self.jails.get(strike.jail)
             if jail is None or self._is_denied(strike.source, strike.at):
                 continue
-            decision = jail.count(strike).decision
-            if isinstance(decision, Block):
-                self._deny(decision)
-                decisions.append(decision)
+            verdict = jail.count(strike, is_denied=self._denied_at(strike.at))
+            blocks = [decision for decision in verdict.decisions if isinstance(decision, Block)]
+            for block in blocks:
+                self._deny(block)
+            decisions += blocks
         return decisions
 
     def _take(self, event: Event, step: Step) -> None:
         for _jail, verdict in self.judge(event):
-            if verdict.reach is None:
+            if verdict.reach is None or verdict.strike is None:
                 continue
             if verdict.reach.is_decided:
                 step.settled.append(verdict.reach.items[-1])
             else:
-                step.strikes.append(verdict.reach.items[-1])
-            if verdict.decision is not None:
-                step.decisions.append(verdict.decision)
+                step.strikes.append(verdict.strike)
+            step.decisions += verdict.decisions
+
+    def _denied_at(self, at: Micros) -> Callable[[Source], bool]:
+        return lambda source: self._is_denied(source, at)
 
     def _is_denied(self, source: Source, at: Micros) -> bool:
         for length in self._lengths[source.version]:
@@ -208,7 +229,7 @@ class Engine:
         return False
 
     def _deny(self, block: Block) -> None:
-        self._denials[block.source] = _Denial(block.until, block.request)
+        self._denials[block.source] = _Denial(block.until, block.request, block.step)
         if len(self._denials) > _MOST_DENIALS:  # the oldest is forgotten: its next strike decides again
             del self._denials[next(iter(self._denials))]
             self.forgotten += 1

@@ -219,6 +219,23 @@ class Block:
     evidence: tuple[Evidence, ...]
     pattern: str = ""
     """Which pattern understood the last line."""
+    key: str = ""
+    """What its source is counted by."""
+    step: int = 0
+    """Which of the jail's growing lengths it got, from 1; 0 where it moves its key nowhere."""
+    struck: str = ""
+    """The account or address of ours that was struck, where the jail counts by those."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """How far a key has come on the growing lengths of a jail's blocks."""
+
+    jail: str
+    key: str
+    step: int
+    until: Micros | None
+    """When its last block ends or ended; None: when somebody releases it."""
 
 
 @dataclass(frozen=True, slots=True)

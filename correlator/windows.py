@@ -2,7 +2,8 @@
 
 The definition, and the tests hold the code to it: at a strike's instant e the window of a key holds its
 strikes with `e - span < at <= e` (one that is exactly `span` old is out). The window decides when it
-reaches the threshold: by the sum of the strikes' amounts, or by how many different values they have.
+reaches the threshold, by the sum of the strikes' amounts or by how many different values they have, and
+where kinds of evidence are needed holds strikes of each.
 Lines may come late and shuffled: a strike is sorted in by its own time, and every window it falls into
 is looked at again; strikes are kept for two spans, so this is exact for lines up to one span late.
 A window that decided is emptied: each strike counts for one decision.
@@ -17,13 +18,14 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import itemgetter
+from functools import reduce
+from operator import itemgetter, or_
 from typing import Generic, TypeVar
 
 from correlator.model import Micros
 
 Item = TypeVar("Item")
-_Entry = tuple[Micros, int, str, Item]  # at, amount, value, what the caller gave
+_Entry = tuple[Micros, int, str, int, Item]  # at, amount, value, kinds, what the caller gave
 _AT = itemgetter(0)
 
 
@@ -33,6 +35,8 @@ class Reach(Generic[Item]):
 
     measure: int
     """Amounts added up, or different values, in the window that came furthest."""
+    kinds: int
+    """A bit for each kind of evidence in it."""
     is_decided: bool
     items: tuple[Item, ...]
     """What the caller gave with the strikes of that window, oldest first."""
@@ -42,15 +46,18 @@ class WindowTable(Generic[Item]):
     """The windows of all keys of one jail.
 
     `span` and all times in microseconds, `threshold` at least 1. With `is_distinct` the window counts
-    different values, else it adds amounts.
+    different values, else it adds amounts. `needed` has a bit for each kind of evidence that must be there.
     """
 
-    def __init__(self, *, span: Micros, threshold: int, is_distinct: bool = False, max_keys: int) -> None:
+    def __init__(
+        self, *, span: Micros, threshold: int, is_distinct: bool = False, needed: int = 0, max_keys: int
+    ) -> None:
         if span < 1 or threshold < 1 or max_keys < 1:
             raise ValueError(f"span {span}, threshold {threshold}, max_keys {max_keys}: each at least 1")
         self.span = span
         self.threshold = threshold
         self.is_distinct = is_distinct
+        self.needed = needed
         self.max_keys = max_keys
         self.evicted = 0
         self._keys: OrderedDict[str, list[_Entry[Item]]] = OrderedDict()
@@ -58,7 +65,9 @@ class WindowTable(Generic[Item]):
     def __len__(self) -> int:
         return len(self._keys)
 
-    def strike(self, key: str, at: Micros, amount: int, value: str, item: Item) -> Reach[Item]:
+    def strike(
+        self, key: str, at: Micros, amount: int, value: str, item: Item, *, kinds: int = 0
+    ) -> Reach[Item]:
         """Count one strike and return how far its windows came; a decided window is emptied."""
         entries = self._keys.get(key)
         if entries is None:
@@ -69,12 +78,12 @@ class WindowTable(Generic[Item]):
         else:
             self._keys.move_to_end(key)
         index = bisect_right(entries, at, key=_AT)
-        entries.insert(index, (at, amount, value, item))
+        entries.insert(index, (at, amount, value, kinds, item))
         reach, end = self._furthest(entries, index)
         if reach.is_decided:
             del entries[:end]
         elif self.is_distinct:
-            self._drop_redundant(entries, value)
+            self._drop_redundant(entries, value, kinds)
         self._drop_old(key, entries)
         return reach
 
@@ -110,7 +119,8 @@ class WindowTable(Generic[Item]):
         Returns it, or the furthest one, with the index after its last strike.
         """
         at = entries[index][0]
-        best, best_start, best_end = 0, index, index + 1
+        best = (False, 0, 0)
+        best_start, best_end = index, index + 1
         for end in range(index + 1, len(entries) + 1):
             edge = entries[end - 1][0] - self.span
             if edge >= at:
@@ -119,19 +129,22 @@ class WindowTable(Generic[Item]):
                 continue  # strikes of one instant are one window
             start = bisect_right(entries, edge, key=_AT)
             measure = self._measure(entries, start, end)
-            if measure > best:
-                best, best_start, best_end = measure, start, end
-            if measure >= self.threshold:
+            kinds = reduce(or_, (entry[3] for entry in entries[start:end]))
+            is_decided = measure >= self.threshold and kinds & self.needed == self.needed
+            if (is_decided, measure, kinds) > best:
+                best, best_start, best_end = (is_decided, measure, kinds), start, end
+            if is_decided:
                 break
-        items = tuple(entry[3] for entry in entries[best_start:best_end])
-        return Reach(best, best >= self.threshold, items), best_end
+        is_decided, measure, kinds = best
+        items = tuple(entry[4] for entry in entries[best_start:best_end])
+        return Reach(measure, kinds, is_decided, items), best_end
 
-    def _drop_redundant(self, entries: list[_Entry[Item]], value: str) -> None:
-        """Drop a strike that stands between two of the same value at most a span apart.
+    def _drop_redundant(self, entries: list[_Entry[Item]], value: str, kinds: int) -> None:
+        """Drop a strike that stands between two of the same value and kinds at most a span apart.
 
-        No window can hold it without holding one of the two, so it can never add a value.
+        No window can hold it without holding one of the two, so it can never add anything.
         """
-        same = [position for position, entry in enumerate(entries) if entry[2] == value]
+        same = [position for position, entry in enumerate(entries) if entry[2:4] == (value, kinds)]
         before = 0
         redundant = []
         for index in range(1, len(same) - 1):

@@ -132,7 +132,7 @@ def _judged(engine: Engine, event: Event) -> Iterator[dict[str, Any]]:
     from correlator.engine import format_decision
 
     listening = [jail for jail in engine.jails.values() if event.filter in jail.definition.filters]
-    before = {jail.name: jail.windows.measure(str(jail.key_of(event.source)), event.at) for jail in listening}
+    before = {jail.name: jail.windows.measure(jail.key_for(event) or "", event.at) for jail in listening}
     for jail, verdict in engine.judge(event):
         yield {
             "jail": jail.name,

@@ -1,19 +1,30 @@
-"""Reads jail tables, `[jail.NAME]` of portward.toml and jails.d, into frozen definitions."""
+"""Reads jail tables, `[jail.NAME]` of portward.toml and jails.d, into frozen definitions.
+
+Every key stands in `portward.toml` with its meaning. Where `key = "prefix"` the lengths have other defaults.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
-from correlator.config.reader import Table
+from correlator.config.reader import FOREVER, Table, parse_duration
 from correlator.errors import Fault
-from correlator.jails import Count, JailDefinition
+from correlator.jails import Count, JailDefinition, Key
+from correlator.model import Micros
 
 _NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 )  # what the enforcer takes, and what stands in log lines
 _SHOWN = 64
 _MOST_ACTIONS = 8  # of one block, as the enforcer takes them
+_MOST_KINDS = 8
+_MOST_LENGTHS = 16
+_HIGHEST_WEIGHT = 1_000_000
 _DISTINCT = "distinct "
+_PREFIX4, _PREFIX6 = 24, 48
+"""What a jail counts by prefixes: what one customer of a provider usually has, or is next to."""
 
 
 def is_jail_name(name: str, table: Table) -> bool:
@@ -32,19 +43,26 @@ def read_jail(name: str, table: Table, *, is_blocking: bool) -> JailDefinition:
     defaults = JailDefinition(name=name, where=str(table.file.path), filters=())
     table.require("filters", 'the filters it listens to, such as ["portsentry"]')
     filters = table.texts("filters")
-    kind, field = _count(table)
+    key = Key(table.text("key", defaults.key.value, choices=[key.value for key in Key]))
+    prefix4, prefix6 = (_PREFIX4, _PREFIX6) if key is Key.PREFIX else (defaults.prefix4, defaults.prefix6)
+    count, field = _count(table)
     mode = table.text("mode", "block" if is_blocking else "observe", choices=("observe", "block"))
     jail = JailDefinition(
         name=name,
         where=str(table.file.path),
         filters=filters,
-        count=kind,
+        key=key,
+        count=count,
         field=field,
+        weights=_weights(table, filters),
+        all_of=_all_of(table, filters),
         threshold=table.number("threshold", defaults.threshold, least=1, most=100_000),
         span=table.duration("span", defaults.span),
-        prefix4=table.number("prefix4", defaults.prefix4, least=16, most=32),
-        prefix6=table.number("prefix6", defaults.prefix6, least=32, most=128),
+        prefix4=table.number("prefix4", prefix4, least=16, most=32),
+        prefix6=table.number("prefix6", prefix6, least=32, most=128),
         block_for=table.duration_or_forever("block_for", defaults.block_for),
+        escalate=_escalate(table),
+        remember=table.duration("remember", defaults.remember),
         spoofable_block_for=table.duration("spoofable_block_for", defaults.spoofable_block_for),
         spoofable_a_minute=table.number(
             "spoofable_a_minute", defaults.spoofable_a_minute, least=0, most=1_000_000
@@ -54,6 +72,66 @@ def read_jail(name: str, table: Table, *, is_blocking: bool) -> JailDefinition:
     )
     table.finish()
     return jail
+
+
+def unknown_kinds(jail: JailDefinition, patterns: Mapping[str, Iterable[str]]) -> list[tuple[str, str, str]]:
+    """Return what a jail says of patterns that its filters do not have: the key, the name, the known ones.
+
+    `patterns`: the names of each filter's patterns; of a filter that is not in it nothing is said.
+    """
+    found = []
+    for key, names in (("all_of", jail.all_of), ("weights", jail.weights)):
+        for name in names:
+            filter_, slash, pattern = name.partition("/")
+            known = sorted(patterns.get(filter_, ()))
+            if slash and filter_ in patterns and pattern not in known:
+                found.append((key, name, ", ".join(f"{filter_}/{other}" for other in known)))
+    return found
+
+
+def _weights(table: Table, filters: tuple[str, ...]) -> Mapping[str, int]:
+    weights = table.table("weights")
+    return MappingProxyType(
+        {
+            name: weights.number(name, 1, least=0, most=_HIGHEST_WEIGHT)
+            for name in weights.any_values()
+            if _is_kind(weights, name, name, filters)
+        }
+    )
+
+
+def _all_of(table: Table, filters: tuple[str, ...]) -> tuple[str, ...]:
+    kinds = tuple(dict.fromkeys(table.texts("all_of")))
+    if len(kinds) > _MOST_KINDS:
+        table.fault("all_of", list(kinds), f"at most {_MOST_KINDS} kinds of evidence")
+        return ()
+    return tuple(kind for kind in kinds if _is_kind(table, "all_of", kind, filters))
+
+
+def _is_kind(table: Table, key: str, name: str, filters: tuple[str, ...]) -> bool:
+    """Whether a name says `FILTER` or `FILTER/PATTERN` of a filter that the jail listens to."""
+    if name.partition("/")[0] in filters:
+        return True
+    expected = "FILTER or FILTER/PATTERN, the filter one of " + (", ".join(filters) or "`filters`")
+    table.fault(key, name, expected)
+    return False
+
+
+def _escalate(table: Table) -> tuple[Micros | None, ...]:
+    """Return growing lengths of time, of which the last may be `forever`."""
+    texts = table.texts("escalate")
+    lengths = [None if text == FOREVER else parse_duration(text) for text in texts]
+    timed = lengths[:-1] if texts[-1:] == (FOREVER,) else lengths
+    known = [length for length in timed if length]
+    if len(known) != len(timed) or known != sorted(set(known)) or len(lengths) > _MOST_LENGTHS:
+        table.fault(
+            "escalate",
+            list(texts),
+            f"at most {_MOST_LENGTHS} lengths of time, each longer than the one before, such as"
+            ' ["10m", "1h", "1d", "1w"]; the last may be "forever"',
+        )
+        return ()
+    return tuple(lengths)
 
 
 def _actions(table: Table, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from correlator.config.filters import ALERT_LOG_TOKEN, load_filter
+from correlator.config.jails import unknown_kinds
 from correlator.config.reader import near_miss
 from correlator.config.settings import SiteSettings, UnknownFilterError, load_settings, settings_file
 from correlator.engine import Engine
@@ -143,6 +144,16 @@ def _sound_jails(
             Fault(jail.where, f"jail.{name}.actions", repr(action), "one of " + ", ".join(known_actions))
             for action in sorted(set(jail.actions) - set(known_actions))
         ]
-        if present:
+        patterns = {
+            filter_: [pattern.name for pattern in shelf.loaded[filter_].patterns] for filter_ in present
+        }
+        unknown = unknown_kinds(jail, patterns)
+        faults += [
+            Fault(jail.where, f"jail.{name}.{key}", repr(kind), f"one of {known}")
+            for key, kind, known in unknown
+        ]
+        kinds = {kind.partition("/")[0] for kind in jail.all_of}
+        can_decide = kinds <= set(present) and not any(key == "all_of" for key, _kind, _known in unknown)
+        if present and can_decide:
             sound[name] = replace(jail, filters=present)
     return sound

@@ -22,6 +22,8 @@ from correlator.model import (
     Ignore,
     Micros,
     Outcome,
+    OutcomeKind,
+    Repeat,
     Source,
     Strike,
     json_ready,
@@ -30,7 +32,7 @@ from correlator.model import (
 )
 from correlator.store.database import DatabaseError, open_database, open_to_read, transaction
 
-VERSION = 2
+VERSION = 3
 SCHEMA = """
 CREATE TABLE position (origin TEXT PRIMARY KEY, files TEXT NOT NULL);
 CREATE TABLE strike (
@@ -47,8 +49,13 @@ CREATE TABLE decision (
 );
 CREATE INDEX decision_source ON decision (source, at);
 CREATE INDEX decision_at ON decision (at);
+CREATE TABLE repeat (
+    jail TEXT NOT NULL, key TEXT NOT NULL, step INTEGER NOT NULL, until INTEGER, PRIMARY KEY (jail, key)
+);
 """
 _DECISIONS_KEPT = 100_000
+_REPEATS_KEPT = 100_000
+_FAILED = OutcomeKind.FAILED.value
 REQUESTED = "requested"
 OBSERVED = "observed"
 
@@ -90,6 +97,11 @@ class State:
         """Yield the strikes that waited in windows, oldest first."""
         return read_strikes(self._database)
 
+    def repeats(self) -> Iterator[Repeat]:
+        """Yield how far keys have come on the growing lengths of their jails, the latest last."""
+        for row in self._database.execute("SELECT jail, key, step, until FROM repeat ORDER BY rowid"):
+            yield Repeat(*row)
+
     def blocks(self, now: Micros) -> Iterator[tuple[Block, str]]:
         """Yield the blocks whose time is not over, each with its state, oldest first."""
         rows = self._database.execute(
@@ -110,6 +122,7 @@ class State:
         decisions: Iterable[Block | Ignore] = (),
     ) -> None:
         """Write one step in one transaction."""
+        decisions = tuple(decisions)
         with transaction(self._database):
             self._database.executemany(
                 "INSERT INTO strike VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -124,6 +137,14 @@ class State:
                 map(_decision_row, decisions),
             )
             self._database.executemany(
+                "INSERT OR REPLACE INTO repeat VALUES (?, ?, ?, ?)",
+                (
+                    (block.jail, block.key, block.step, block.until)
+                    for block in decisions
+                    if isinstance(block, Block) and block.step
+                ),
+            )
+            self._database.executemany(
                 "INSERT OR REPLACE INTO position VALUES (?, ?)",
                 ((origin, json.dumps(list(files))) for origin, files in positions.items()),
             )
@@ -131,6 +152,8 @@ class State:
     def note(self, outcome: Outcome) -> None:
         """Record what became of a decision."""
         with transaction(self._database):
+            if outcome.kind is OutcomeKind.FAILED:
+                self._take_back(outcome.request)
             if outcome.request:
                 self._database.execute(
                     "UPDATE decision SET state = ?, detail = ?, until = coalesce(?, until) WHERE request = ?",
@@ -143,15 +166,39 @@ class State:
                     (outcome.kind.value, outcome.detail, str(outcome.source)),
                 )
 
+    def _take_back(self, request: str) -> None:
+        """Undo the step of a block that could not be carried out, once."""
+        row = self._database.execute(
+            "SELECT jail, body FROM decision WHERE request = ? AND state != ?", (request, _FAILED)
+        ).fetchone()
+        body = json.loads(row[1]) if row else {}
+        if body.get("step"):
+            which = (row[0], body["key"])
+            self._database.execute("UPDATE repeat SET step = step - 1 WHERE jail = ? AND key = ?", which)
+            self._database.execute("DELETE FROM repeat WHERE jail = ? AND key = ? AND step < 1", which)
+
     def forget(self, source: Source, keys: Iterable[tuple[str, str]]) -> None:
-        """Drop the strikes of a source that somebody released."""
+        """Drop the strikes and the past of a source that somebody released."""
+        which = tuple(keys)
         with transaction(self._database):
             self._database.execute("DELETE FROM strike WHERE source = ?", (str(source),))
-            self._database.executemany("DELETE FROM strike WHERE jail = ? AND key = ?", keys)
+            self._database.executemany("DELETE FROM strike WHERE jail = ? AND key = ?", which)
+            self._database.executemany("DELETE FROM repeat WHERE jail = ? AND key = ?", which)
 
-    def prune(self, oldest: Mapping[str, Micros]) -> None:
-        """Drop strikes older than their jail can use, and the oldest decisions beyond the bound."""
+    def prune(self, oldest: Mapping[str, Micros], *, ended: Mapping[str, Micros] | None = None) -> None:
+        """Drop strikes older than their jail can use, and the oldest decisions beyond the bound.
+
+        `ended`: by jail, when the last block of a key must have ended for its past to be forgotten.
+        """
         with transaction(self._database):
+            self._database.executemany(
+                "DELETE FROM repeat WHERE jail = ? AND until <= ?", (ended or {}).items()
+            )
+            self._database.execute(
+                "DELETE FROM repeat WHERE rowid IN"
+                " (SELECT rowid FROM repeat ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
+                (_REPEATS_KEPT,),
+            )
             self._database.executemany("DELETE FROM strike WHERE jail = ? AND at <= ?", oldest.items())
             marks = ",".join("?" * len(oldest))
             self._database.execute(f"DELETE FROM strike WHERE jail NOT IN ({marks})", tuple(oldest))  # noqa: S608

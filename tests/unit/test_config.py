@@ -1,6 +1,7 @@
 """What users write: defaults, every kind of fault with its place, and that one fault stops nothing else."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from correlator.config.filters import load_filter
 from correlator.config.reader import parse_duration, parse_ports
 from correlator.config.site import load_site
-from correlator.jails import Count
+from correlator.jails import Count, Key
 from correlator.model import SECOND
 from correlator.settings import CorrelatorSettings, EnforcerSettings, Paths, ProbeSettings
 
@@ -39,6 +40,7 @@ def test_the_shipped_settings_are_the_defaults(tmp_path):
     assert written.correlator == shipped.correlator
     assert written.paths == shipped.paths
     assert written.enforcer == shipped.enforcer
+    assert replace(written.jails["portscan"], where="") == replace(shipped.jails["portscan"], where="")
     assert uncommented != text
     assert list(shipped.jails) == ["portscan"]
     assert not shipped.jails["portscan"].is_blocking
@@ -263,6 +265,65 @@ def test_a_recommendation_is_held_to_the_keys_of_a_jail(tmp_path, line, expected
     definition, faults = load_filter(path)
     assert definition is None
     assert [expected in str(fault) for fault in faults] == [True]
+
+
+FULL = """
+[jail.both]
+filters  = ["portsentry", "sshd"]
+key      = "prefix"
+count    = "weight"
+weights  = { "sshd/invalid-user" = 4, portsentry = 0 }
+all_of   = ["sshd", "portsentry/scan"]
+escalate = ["10m", "1h", "forever"]
+remember = "2w"
+"""
+
+
+def test_a_jail_says_all_it_can(tmp_path):
+    """Each key arrives where it is meant."""
+    site = _site(tmp_path, FULL)
+    assert site.faults == ()
+    jail = site.jails["both"]
+    assert (jail.key, jail.prefix4, jail.prefix6) == (Key.PREFIX, 24, 48)
+    assert dict(jail.weights) == {"sshd/invalid-user": 4, "portsentry": 0}
+    assert jail.all_of == ("sshd", "portsentry/scan")
+    assert jail.escalate == (600 * SECOND, 3600 * SECOND, None)
+    assert jail.remember == 14 * 86_400 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('"prefix"', '"net"', "key: got 'net', expected one of 'source', 'prefix', 'user', 'destination'"),
+        ("portsentry = 0", "smtp = 1", "weights.smtp: got 'smtp', expected FILTER or FILTER/PATTERN"),
+        ("portsentry = 0", "portsentry = -1", "weights.portsentry: got -1, expected a whole number from 0"),
+        ('"sshd", "portsentry/scan"', '"smtp"', "all_of: got 'smtp', expected FILTER or FILTER/PATTERN"),
+        ("portsentry/scan", "portsentry/skan", "all_of: got 'portsentry/skan', expected one of portsentry/"),
+        ("sshd/invalid-user", "sshd/x", "weights: got 'sshd/x', expected one of sshd/"),
+        ('"10m", "1h"', '"1h", "10m"', "escalate: got ['1h', '10m', 'forever'], expected at most 16 lengths"),
+        ('"10m", "1h"', '"forever", "1h"', "escalate: got ['forever', '1h', 'forever'], expected"),
+        ('"10m", "1h"', '"1h", "1h"', "escalate: got ['1h', '1h', 'forever'], expected"),
+        ('"10m", "1h"', '"0s"', "escalate: got ['0s', 'forever'], expected"),
+    ],
+)
+def test_what_a_jail_cannot_mean_is_a_fault(tmp_path, old, new, expected):
+    """It names the key, what it got and what was expected."""
+    site = _site(tmp_path, FULL.replace(old, new))
+    assert [expected in str(fault) for fault in site.faults] == [True]
+
+
+def test_a_jail_that_could_never_decide_is_taken_out(tmp_path):
+    """A kind of evidence that nobody writes would leave its sources alone for ever, in silence."""
+    assert _site(tmp_path, FULL.replace("portsentry/scan", "portsentry/skan")).jails == {}
+    broken = KNOCK.replace("(?P", "(?Q")
+    text = FULL.replace("portsentry/scan", "knock").replace(
+        '"portsentry", "sshd"', '"knock", "sshd", "portsentry"'
+    )
+    site = _site(tmp_path, text, filters__knock_toml=broken)
+    assert (site.jails, [fault.where for fault in site.faults]) == (
+        {},
+        [str(tmp_path / "filters/knock.toml")],
+    )
 
 
 @pytest.mark.parametrize(

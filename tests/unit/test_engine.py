@@ -9,7 +9,7 @@ from correlator.config.filters import load_filter
 from correlator.engine import Engine, format_decision
 from correlator.filters import Filter
 from correlator.jails import Jail, JailDefinition
-from correlator.model import SECOND, Block, Chunk, Outcome, OutcomeKind, Release, parse_source
+from correlator.model import SECOND, Block, Chunk, Outcome, OutcomeKind, Release, Repeat, parse_source
 from correlator.syslog import format_instant
 
 NOW = 1_795_357_762 * SECOND
@@ -220,3 +220,45 @@ def test_a_line_a_little_ahead_keeps_its_time(make_engine):
     first = make_engine().feed(_chunk(_line("192.0.2.9", 1, ahead), arrived=NOW)).decisions
     second = make_engine().feed(_chunk(_line("192.0.2.9", 1, ahead), arrived=NOW + 5 * SECOND)).decisions
     assert first == second
+
+
+def _connect(at):
+    """Return a line of evidence that nobody can forge."""
+    return _line("192.0.2.9", 1, at, "Connect")
+
+
+def test_growing_lengths_survive_a_restart_and_end_with_a_release(make_engine):
+    """The third block after a restart takes the third length; who is released by hand begins anew."""
+    lengths = {"escalate": (60 * SECOND, 600 * SECOND, 6000 * SECOND)}
+    engine = make_engine(**lengths)
+    times = [NOW + minute * 60 * SECOND for minute in range(0, 60, 20)]
+    for at in times[:2]:
+        (block,) = engine.feed(_chunk(_connect(at), arrived=at)).decisions
+    after = make_engine(**lengths)
+    after.restore([], [block], repeats=[Repeat(block.jail, block.key, block.step, block.until)])
+    (third,) = after.feed(_chunk(_connect(times[2]), arrived=times[2])).decisions
+    assert (third.step, third.until) == (3, times[2] + 6000 * SECOND)
+    after.note(Outcome(OutcomeKind.RELEASED, third.source, third.request))
+    (fourth,) = after.feed(_chunk(_connect(times[2] + SECOND), arrived=times[2])).decisions
+    assert fourth.step == 1
+
+
+def test_a_failed_block_moves_its_source_nowhere(make_engine):
+    """While nothing can be blocked, every strike would take the next length."""
+    engine = make_engine(escalate=(60 * SECOND, 600 * SECOND))
+    for second in range(3):
+        at = NOW + second * SECOND
+        (block,) = engine.feed(_chunk(_connect(at), arrived=at)).decisions
+        assert block.step == 1
+        engine.note(Outcome(OutcomeKind.FAILED, block.source, block.request, detail="no nft"))
+
+
+def test_a_forged_block_that_failed_takes_back_nothing(make_engine):
+    """It moved its source nowhere."""
+    engine = make_engine(escalate=(60 * SECOND, 600 * SECOND))
+    engine.restore([], [], repeats=[Repeat("portscan", "192.0.2.9", 1, NOW - SECOND)])
+    (block,) = engine.feed(_chunk(_line("192.0.2.9", 1))).decisions
+    assert (block.is_spoofable, block.step) == (True, 0)
+    engine.note(Outcome(OutcomeKind.FAILED, block.source, block.request, detail="no nft"))
+    (block,) = engine.feed(_chunk(_connect(NOW))).decisions
+    assert block.step == 2

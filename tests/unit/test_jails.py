@@ -1,16 +1,30 @@
 """Jails: what is counted, who is denied and for how long, and what forged evidence may do."""
 
-from correlator.jails import Breaker, Count, Jail, JailDefinition, format_span
+from dataclasses import replace
+
+from correlator.breaker import Breaker
+from correlator.jails import Count, Jail, JailDefinition, Key, format_span
 from correlator.model import SECOND, Block, Event, Evidence, Ignore, parse_source
 
 START = 1_795_357_762 * SECOND
 
 
-def _event(source="192.0.2.9", *, at=START, port=1, spoofable=False, weight=1, count=1):
+def _event(
+    source="192.0.2.9",
+    *,
+    at=START,
+    port=1,
+    spoofable=False,
+    weight=1,
+    count=1,
+    kind="portsentry/scan",
+    **fields,
+):
+    filter_, _, pattern = kind.partition("/")
     return Event(
         at=at,
-        filter="portsentry",
-        pattern="scan",
+        filter=filter_,
+        pattern=pattern,
         source=parse_source(source),
         evidence=Evidence(at, "alert.log", 0, f"probe of {port}"),
         is_spoofable=spoofable,
@@ -18,13 +32,13 @@ def _event(source="192.0.2.9", *, at=START, port=1, spoofable=False, weight=1, c
         count=count,
         port=port,
         protocol="TCP",
-        fields={"port": str(port)},
+        fields={"port": str(port), **fields},
     )
 
 
-def _jail(**settings):
+def _jail(*, max_sources=100, **settings):
     definition = JailDefinition(name="portscan", where="test", filters=("portsentry",), **settings)
-    return Jail(definition, max_sources=100)
+    return Jail(definition, max_sources=max_sources)
 
 
 def _judge(jail, event, *, ignored=None, denied=False):
@@ -133,3 +147,196 @@ def test_spans_are_written_as_people_write_them():
     assert [format_span(s * SECOND) for s in (1, 90, 600, 3600, 86400, 604800)] == [
         "1s", "90s", "10m", "1h", "1d", "7d",
     ]  # fmt: skip
+
+
+def test_by_prefix_neighbours_add_up_and_the_prefix_is_denied():
+    """One scanner spread over a /24 is one key; where a single address struck, only that is denied."""
+    jail = _jail(key=Key.PREFIX, prefix4=24, threshold=2)
+    _judge(jail, _event("192.0.2.9"))
+    assert str(_judge(jail, _event("192.0.2.77")).decision.source) == "192.0.2.0/24"
+    _judge(jail, _event("198.51.100.7"))
+    assert str(_judge(jail, _event("198.51.100.7")).decision.source) == "198.51.100.7"
+
+
+def test_by_user_every_source_that_struck_is_denied():
+    """Many sources that try one account are one attack, though none of them came twice."""
+    jail = _jail(key=Key.USER, threshold=3)
+    assert _judge(jail, _event("192.0.2.1", user="root")).decision is None
+    assert _judge(jail, _event("192.0.2.2", user="mail")).note == "1 of 3 in 1h"
+    assert _judge(jail, _event("192.0.2.3", user="root", at=START + 1)).decision is None
+    verdict = _judge(jail, _event("192.0.2.4", user="root", at=START + 2))
+    assert [str(block.source) for block in verdict.decisions] == ["192.0.2.4", "192.0.2.3", "192.0.2.1"]
+    assert {(block.struck, block.strikes, len(block.evidence)) for block in verdict.decisions} == {
+        ("root", 3, 3)
+    }
+    assert len({block.request for block in verdict.decisions}) == 3
+
+
+def test_by_user_a_source_that_is_denied_meanwhile_is_left_alone():
+    """Another jail may have been quicker."""
+    jail = _jail(key=Key.USER, threshold=2)
+    _judge(jail, _event("192.0.2.1", user="root"))
+    verdict = jail.judge(
+        _event("192.0.2.2", user="root"),
+        ignored_by=lambda _source: None,
+        is_denied=lambda source: str(source) == "192.0.2.1",
+    )
+    assert [str(block.source) for block in verdict.decisions] == ["192.0.2.2"]
+
+
+def test_by_user_forged_and_proven_strikes_are_told_apart_by_source():
+    """Whoever forges a strike beside a real attack must not get its victim a long block."""
+    jail = _jail(key=Key.USER, threshold=2, block_for=None)
+    _judge(jail, _event("192.0.2.1", user="root", spoofable=True))
+    verdict = _judge(jail, _event("192.0.2.2", user="root"))
+    assert [(str(block.source), block.until) for block in verdict.decisions] == [
+        ("192.0.2.2", None),
+        ("192.0.2.1", START + 600 * SECOND),
+    ]
+
+
+def test_one_decision_denies_a_bounded_number_of_sources():
+    """A window over an account may hold any number; the newest are denied, the rest is counted."""
+    jail = _jail(key=Key.USER, threshold=70, max_sources=9)
+    for number in range(69):
+        _judge(jail, _event(f"192.0.2.{number}", user="root", at=START + number))
+    verdict = _judge(jail, _event("198.51.100.1", user="root", at=START + 99))
+    assert [str(block.source) for block in verdict.decisions][:2] == ["198.51.100.1", "192.0.2.68"]
+    assert (len(verdict.decisions), jail.counters.left_out) == (64, 6)
+
+
+def test_by_destination_the_address_is_the_key_and_without_one_the_port():
+    """What was struck, as far as the line says it."""
+    jail = _jail(key=Key.DESTINATION)
+    assert _judge(jail, _event(port=22, destination="203.0.113.1")).key == "203.0.113.1"
+    assert _judge(jail, _event(port=22)).key == "22"
+    assert _judge(jail, _event(port=None)).note == "not counted: the line names no destination"
+
+
+def test_a_line_without_the_key_or_the_counted_field_is_not_counted():
+    """An absent field is no value of its own, and no key that strangers share."""
+    assert _judge(_jail(key=Key.USER), _event(user="")).note == "not counted: the line names no user"
+    jail = _jail(count=Count.DISTINCT, field="port", threshold=1)
+    verdict = _judge(jail, _event(port=None))
+    assert (verdict.decision, verdict.reach) == (None, None)
+    assert (jail.counters.incomplete, jail.counters.strikes) == (1, 0)
+
+
+def test_a_key_that_a_stranger_types_is_bounded():
+    """An account's name is as long as the stranger likes."""
+    assert len(_judge(_jail(key=Key.USER, threshold=2), _event(user="x" * 8000)).key) == 255
+
+
+def test_distinct_sources_are_counted_as_they_would_be_denied():
+    """Who has a /64 is one source, and an address is one however it is spelled."""
+    jail = _jail(key=Key.USER, count=Count.DISTINCT, field="source", threshold=2)
+    for source in ("2001:db8::1", "2001:db8:0::2", "2001:db8::3"):
+        assert _judge(jail, _event(source, user="root")).decision is None
+    assert len(_judge(jail, _event("192.0.2.1", user="root")).decisions) == 2
+
+
+def test_a_jails_weights_overrule_the_filters():
+    """The pattern's own first, then its filter's; zero is not counted at all."""
+    weights = {"sshd": 3, "sshd/invalid-user": 5, "sshd/banner": 0}
+    jail = _jail(count=Count.WEIGHT, threshold=100, weights=weights)
+    reached = [
+        _judge(jail, _event(kind=kind, weight=7, count=2)).reach.measure
+        for kind in ("portsentry/scan", "sshd/failed", "sshd/invalid-user")
+    ]
+    assert reached == [14, 20, 30]
+    assert _judge(jail, _event(kind="sshd/banner")).note == "not counted: its weight here is 0"
+
+
+def test_filters_of_one_jail_add_up():
+    """Two failed logins and a probed port are three strikes."""
+    jail = _jail(threshold=3)
+    assert _judge(jail, _event(kind="sshd/failed")).decision is None
+    assert _judge(jail, _event(kind="portsentry/scan", spoofable=True)).decision is None
+    assert isinstance(_judge(jail, _event(kind="sshd/failed")).decision, Block)
+
+
+def test_all_of_wants_evidence_of_each_kind_within_the_span():
+    """Any number of strikes of one kind is not enough; the other kind has to be as young."""
+    jail = _jail(all_of=("sshd", "portsentry/scan"), threshold=2, span=60 * SECOND)
+    for second in range(5):
+        verdict = _judge(jail, _event(kind="sshd/failed", at=START + second * SECOND))
+    assert (verdict.decision, verdict.note) == (None, "5 of 2 in 1m, nothing of portsentry/scan")
+    late = START + 64 * SECOND
+    assert _judge(jail, _event(kind="portsentry/scan", at=late)).decision is None
+    assert _judge(jail, _event(kind="portsentry/connect", at=late)).decision is None
+    assert isinstance(_judge(jail, _event(kind="sshd/failed", at=late)).decision, Block)
+
+
+DAY = 86_400 * SECOND
+
+
+def _blocked_for(jail, at, **settings):
+    decision = _judge(jail, _event(at=at, **settings)).decision
+    return None if decision.until is None else decision.until - at
+
+
+def test_each_further_block_of_a_key_lasts_longer():
+    """The lengths in their order, then the last one again."""
+    jail = _jail(escalate=(600 * SECOND, 3600 * SECOND, None))
+    lengths = [_blocked_for(jail, START + day * DAY) for day in range(4)]
+    assert lengths == [600 * SECOND, 3600 * SECOND, None, None]
+
+
+def test_a_block_is_remembered_from_its_end():
+    """Exactly `remember` after its end it is forgotten, one microsecond earlier it is not."""
+    lengths = (10 * SECOND, 100 * SECOND)
+    for later, expected in ((69 * SECOND + SECOND - 1, 100), (70 * SECOND, 10)):
+        jail = _jail(escalate=lengths, remember=60 * SECOND)
+        _blocked_for(jail, START)
+        assert _blocked_for(jail, START + later) == expected * SECOND
+
+
+def test_forged_evidence_moves_nobody_on():
+    """Else anybody could have a stranger's next block last a week."""
+    jail = _jail(escalate=(600 * SECOND, 3600 * SECOND), spoofable_block_for=60 * SECOND)
+    assert _blocked_for(jail, START, spoofable=True) == 60 * SECOND
+    assert _blocked_for(jail, START + DAY) == 600 * SECOND
+    assert _blocked_for(jail, START + 2 * DAY, spoofable=True) == 60 * SECOND
+    assert _blocked_for(jail, START + 3 * DAY) == 3600 * SECOND
+
+
+def test_a_release_by_hand_resets_the_lengths():
+    """Who was released begins with the first length."""
+    jail = _jail(escalate=(600 * SECOND, 3600 * SECOND))
+    _blocked_for(jail, START)
+    jail.forget(parse_source("192.0.2.9"))
+    assert _blocked_for(jail, START + DAY) == 600 * SECOND
+
+
+def test_a_neighbour_in_the_prefix_takes_the_next_length():
+    """Who changes the address within what it is counted by has not begun anew."""
+    jail = _jail(escalate=(600 * SECOND, 3600 * SECOND))
+    first = _judge(jail, _event("2001:db8::1")).decision
+    second = _judge(jail, _event("2001:db8::2", at=START + DAY)).decision
+    assert [(block.step, block.key) for block in (first, second)] == [
+        (1, "2001:db8::/64"),
+        (2, "2001:db8::/64"),
+    ]
+
+
+def test_the_evidence_of_a_decision_is_bounded_in_lines_and_length():
+    """The newest lines are kept, and the last one however long it is."""
+    jail = _jail(threshold=100)
+    for number in range(99):
+        _judge(jail, _event(port=number, at=START + number))
+    evidence = _judge(jail, _event(port=99, at=START + 99)).decision.evidence
+    assert [item.line for item in evidence] == [f"probe of {port}" for port in range(80, 100)]
+    long = [replace(_event(at=START + 200 + n), evidence=Evidence(n, "o", n, "y" * 9000)) for n in range(100)]
+    evidence = [_judge(jail, event) for event in long][-1].decision.evidence
+    assert [item.offset for item in evidence] == [99]
+
+
+def test_the_breaker_counts_a_minute_exactly():
+    """A block is admitted again when the oldest of the minute is exactly a minute old."""
+    breaker = Breaker(1)
+    assert breaker.admit(START)
+    assert not breaker.admit(START + 60 * SECOND - 1)
+    assert breaker.has_just_opened
+    assert not breaker.admit(START + 60 * SECOND - 1)
+    assert not breaker.has_just_opened
+    assert breaker.admit(START + 60 * SECOND)

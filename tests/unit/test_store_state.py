@@ -11,6 +11,7 @@ from correlator.model import (
     Ignore,
     Outcome,
     OutcomeKind,
+    Repeat,
     parse_prefix,
     parse_source,
 )  # fmt: skip
@@ -27,7 +28,7 @@ def state(tmp_path):
     made.close()
 
 
-def _block(source="192.0.2.9", at=NOW, *, is_observed=False, until=NOW + 60 * SECOND):
+def _block(source="192.0.2.9", at=NOW, *, is_observed=False, until=NOW + 60 * SECOND, step=0):
     return Block(
         request=f"portscan:{source}:{at}",
         source=parse_prefix(source),
@@ -43,6 +44,8 @@ def _block(source="192.0.2.9", at=NOW, *, is_observed=False, until=NOW + 60 * SE
         is_observed=is_observed,
         actions=("nftables",),
         evidence=(Evidence(at, "/alert.log", 12, "a line \udcff"),),
+        key=source,
+        step=step,
     )
 
 
@@ -53,7 +56,7 @@ def _strike(source="192.0.2.9", at=NOW):
     event = Event(
         at, "portsentry", "scan", parse_source(source), Evidence(at, "/alert.log", 3, "line"), port=7
     )
-    return jail.judge(event, ignored_by=lambda _: None, is_denied=lambda _: False).reach.items[-1]
+    return jail.judge(event, ignored_by=lambda _: None, is_denied=lambda _: False).strike
 
 
 def test_a_block_comes_back_as_it_was(state):
@@ -146,3 +149,41 @@ def test_a_step_is_all_or_nothing(state):
         state.record(positions={"/alert.log": [{"offset": 2}]}, strikes=broken())
     assert state.positions("/alert.log") == [{"offset": 1}]
     assert list(state.strikes()) == []
+
+
+def test_growing_lengths_come_back_the_latest_last(state):
+    """What a block moved its key to, and nothing of blocks that move nobody."""
+    state.record(positions={}, decisions=[_block("192.0.2.1", step=1), _block("192.0.2.2", step=1)])
+    state.record(positions={}, decisions=[_block("192.0.2.1", at=NOW + 1, step=2), _block("192.0.2.3")])
+    until = NOW + 60 * SECOND
+    assert list(state.repeats()) == [
+        Repeat("portscan", "192.0.2.2", 1, until),
+        Repeat("portscan", "192.0.2.1", 2, until),
+    ]
+
+
+def test_a_failed_block_is_taken_back_once(state):
+    """Also where the outcome is told twice."""
+    first, second = _block(step=1), _block(at=NOW + 1, step=2)
+    state.record(positions={}, decisions=[first, second])
+    for block, left in ((second, [1]), (second, [1]), (first, [])):
+        state.note(Outcome(OutcomeKind.FAILED, block.source, block.request))
+        assert [repeat.step for repeat in state.repeats()] == left
+
+
+def test_a_release_forgets_the_past_of_a_key(state):
+    """With its waiting strikes."""
+    state.record(positions={}, strikes=[_strike()], decisions=[_block(step=2), _block("192.0.2.8", step=2)])
+    state.forget(parse_source("192.0.2.9"), [("portscan", "192.0.2.9")])
+    assert [repeat.key for repeat in state.repeats()] == ["192.0.2.8"]
+    assert list(state.strikes()) == []
+
+
+def test_the_past_of_a_key_is_pruned_when_its_jail_has_forgotten_it(state):
+    """At that very instant; what has no end stays, and so does what belongs to another jail."""
+    blocks = [_block(f"192.0.2.{n}", until=until, step=1) for n, until in ((1, NOW), (2, NOW + 1), (3, None))]
+    state.record(positions={}, decisions=blocks)
+    state.prune({}, ended={"another": NOW + 9})
+    assert len(list(state.repeats())) == 3
+    state.prune({}, ended={"portscan": NOW})
+    assert [repeat.key for repeat in state.repeats()] == ["192.0.2.2", "192.0.2.3"]
