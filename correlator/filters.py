@@ -64,7 +64,9 @@ class FilterTest:
 
     line: str
     expect: Mapping[str, str] | None
-    """Fields (and `pattern`) that the event must have; None: nothing may be understood."""
+    """Fields (and `pattern`, `count`) that the event must have; None: nothing may be understood."""
+    place: str = ""
+    """Where it stands: file and line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class FilterDefinition:
     files: tuple[str, ...]
     patterns: tuple[PatternDefinition, ...]
     ignores: tuple[str, ...] = ()
-    """Expressions of lines that are ours and mean nothing."""
+    """Expressions of lines that are ours and mean nothing, whatever pattern is in them."""
     claims: str = ""
     """Text that makes a line ours even where no pattern understands it."""
     journal: tuple[JournalMatch, ...] | None = None
@@ -244,15 +246,17 @@ class Filter:
                 continue
             fields = pattern.find(line, functools.partial(self._search, name))
             if fields is not None:
-                return self._event(pattern.definition, fields, line)
+                return None if self._is_ignored(body) else self._event(pattern.definition, fields, line)
         if line.trouble and any(pattern.literal in body for pattern in self._patterns):
             return Unreadable(self.name, line.trouble, line.evidence)
         if not self.definition.claims or self.definition.claims not in body:
             return None
-        search = functools.partial(self._search, "ignore")
-        if any(search(compiled, body) is not None for compiled in self._ignores):
+        if self._is_ignored(body):
             return None
         return Unreadable(self.name, "no pattern understands it", line.evidence)
+
+    def _is_ignored(self, body: str) -> bool:
+        return any(self._search("ignore", compiled, body) is not None for compiled in self._ignores)
 
     def _search(self, name: str, compiled: Any, text: str) -> Any:
         try:
@@ -313,7 +317,12 @@ def failed_tests(filter_: Filter) -> Iterator[tuple[FilterTest, str]]:
         if not isinstance(answer, Event):
             yield test, NOTHING if answer is None else f"unreadable: {answer.reason}"
             continue
-        got = {**answer.fields, "pattern": answer.pattern, "source": str(answer.source)}
+        got = {
+            "count": str(answer.count),
+            **answer.fields,
+            "pattern": answer.pattern,
+            "source": str(answer.source),
+        }
         wrong = [f"{key}={got.get(key)!r}" for key, value in test.expect.items() if got.get(key) != value]
         if wrong:
             yield test, ", ".join(wrong)

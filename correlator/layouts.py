@@ -18,7 +18,7 @@ from correlator.model import Micros
 from correlator.syslog import Header, parse_header, read_stamp
 
 _MARKS = ("@cee:", "@json:")
-_PLAIN = re.compile(r"[A-Za-z0-9_ .:-]+")
+_PLAIN = re.compile(r"(?!(?:true|false|inf|nan)$|[-0-9])[A-Za-z0-9_ .:-]+")  # nor what may stand bare
 
 
 @dataclass(frozen=True, slots=True)

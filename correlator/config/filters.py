@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from correlator.config.jails import read_jail
 from correlator.config.reader import File, Table
+from correlator.config.substitution import Substitution, SubstitutionError, read_substitution
 from correlator.errors import Fault, JournalMatchError
 from correlator.filters import (
     NOTHING,
+    Condition,
     Filter,
     FilterDefinition,
     FilterTest,
@@ -19,40 +25,77 @@ from correlator.filters import (
     failed_tests,
 )
 from correlator.journal_match import EXPECTED, JournalMatch, parse_journal_match
+from correlator.layouts import TEXT, Layout
 
 ALERT_LOG_TOKEN = "$ALERT_LOG$"  # noqa: S105  a token of ours, not a secret
 _HIGHEST_WEIGHT = 1_000_000
+_MOST_TESTS_A_LINE = 1000
+_FORMATS = ("text", "json")
 
 
-def load_filter(path: Path, *, alert_log: Path | None = None) -> tuple[FilterDefinition | None, list[Fault]]:
+def load_filter(
+    path: Path, *, alert_log: Path | None = None, options: Mapping[str, str] = MappingProxyType({})
+) -> tuple[FilterDefinition | None, list[Fault]]:
     """Return the filter that a file defines, its own tests passed, or None with its faults.
 
-    Without `alert_log` the token for it stays among its files: where it lies only the site knows.
+    Without `alert_log` the token for it stays among its files: where it lies only the site knows. `options`
+    overrule its variables.
     """
+    definition, faults = read_filter(path, alert_log=alert_log, options=options)
+    if definition is not None:
+        faults += faults_of_running(definition)
+    return (None if faults else definition), faults
+
+
+def read_filter(
+    path: Path, *, alert_log: Path | None = None, options: Mapping[str, str] = MappingProxyType({})
+) -> tuple[FilterDefinition | None, list[Fault]]:
+    """Return the filter that a file defines without trying whether it runs, or None with its faults."""
     faults: list[Fault] = []
     table = File(path, faults).table()
     if faults:
         return None, faults
+    words = read_substitution(table, options)
+    is_json = table.text("format", "text", choices=_FORMATS) == "json"
     table.require("pattern", "at least one [[pattern]]")
+    files = _texts(table, "files", words)
     definition = FilterDefinition(
         name=path.stem,
         description=table.text("description", ""),
         where=str(path),
-        identifiers=frozenset(table.texts("identifiers")),
-        files=tuple(
-            str(alert_log or file) if file == ALERT_LOG_TOKEN else file for file in table.texts("files")
+        identifiers=frozenset(_texts(table, "identifiers", words)),
+        files=tuple(str(alert_log or file) if file == ALERT_LOG_TOKEN else file for file in files),
+        patterns=tuple(
+            _record_pattern(item, words) if is_json else _pattern(item, words)
+            for item in table.tables("pattern")
         ),
-        patterns=tuple(_pattern(item) for item in table.tables("pattern")),
-        ignores=tuple(_ignore(item) for item in table.tables("ignore")),
-        claims=table.text("claims", ""),
+        ignores=tuple(_ignore(item, words) for item in table.tables("ignore")),
+        claims=_expanded(table, "claims", words.literal),
         journal=_journal(table),
-        tests=tuple(_test(item) for item in table.tables("test")),
+        tests=tuple(test for item in table.tables("test") for test in _tests(item, words)),
         jail=_recommendation(path.stem, table),
+        layout=Layout(is_json, table.text("time", "")) if is_json else TEXT,
     )
     table.finish()
-    if not faults:
-        faults += _faults_of_running(definition)
     return (None if faults else definition), faults
+
+
+def _expanded(table: Table, key: str, expand: Callable[[str], str]) -> str:
+    text = table.text(key, "")
+    try:
+        return expand(text)
+    except SubstitutionError as exc:
+        table.fault(key, text, str(exc))
+        return ""
+
+
+def _texts(table: Table, key: str, words: Substitution) -> tuple[str, ...]:
+    """Return a list of text; a name of a list among it is each of its words."""
+    try:
+        return tuple(word for text in table.texts(key) for word in words.words(text))
+    except SubstitutionError as exc:
+        table.fault(key, table.any_value(key), str(exc))
+        return ()
 
 
 def _recommendation(name: str, table: Table) -> Mapping[str, Any]:
@@ -78,12 +121,12 @@ def _journal(table: Table) -> tuple[JournalMatch, ...] | None:
     return tuple(found)
 
 
-def _pattern(table: Table) -> PatternDefinition:
+def _pattern(table: Table, words: Substitution) -> PatternDefinition:
     table.require("name", "a name for the pattern")
     table.require("regex", "an expression with a group (?P<source>...)")
     pattern = PatternDefinition(
         name=table.text("name", ""),
-        expression=table.text("regex", ""),
+        expression=_expanded(table, "regex", words.expression),
         weight=table.number("weight", 1, least=1, most=_HIGHEST_WEIGHT),
         is_spoofable=table.truth("spoofable", default=False),
     )
@@ -91,34 +134,84 @@ def _pattern(table: Table) -> PatternDefinition:
     return pattern
 
 
-def _ignore(table: Table) -> str:
+def _record_pattern(table: Table, words: Substitution) -> PatternDefinition:
+    table.require("name", "a name for the pattern")
+    if not table.has("fields"):
+        table.require("fields", 'where the record has what, such as { source = "src_ip" }')
+    fields = table.table("fields")
+    match = table.table("match")
+    pattern = PatternDefinition(
+        name=table.text("name", ""),
+        expression="",
+        weight=table.number("weight", 1, least=1, most=_HIGHEST_WEIGHT),
+        is_spoofable=table.truth("spoofable", default=False),
+        conditions=tuple(_conditions(match, words)),
+        paths={name: fields.text(name, "") for name in fields.any_values()},
+    )
+    table.finish()
+    return pattern
+
+
+def _conditions(match: Table, words: Substitution) -> Iterator[Condition]:
+    """Yield the conditions of `match`: text, a list of texts, or `{ regex = "..." }` by dotted path."""
+    for path, value in match.any_values().items():
+        try:
+            if isinstance(value, dict) and set(value) == {"regex"} and isinstance(value["regex"], str):
+                yield Condition(path, expression=words.expression(value["regex"]))
+            elif isinstance(value, dict) and value:
+                inner = match.table(path)
+                for condition in _conditions(inner, words):
+                    yield replace(condition, path=f"{path}.{condition.path}")
+            else:
+                values = value if isinstance(value, list) and value else [value]
+                yield Condition(path, frozenset(word for item in values for word in _spellings(item, words)))
+        except SubstitutionError as exc:
+            match.fault(path, value, str(exc))
+        except TypeError:
+            match.fault(path, value, 'text, a number, true or false, a list of them, or { regex = "..." }')
+
+
+def _spellings(value: Any, words: Substitution) -> tuple[str, ...]:
+    """Return how a record may spell a value of a condition. Raises: TypeError for a table or a list."""
+    if isinstance(value, str):
+        return words.words(value)
+    if not isinstance(value, int | float):
+        raise TypeError
+    return (json.dumps(value),)
+
+
+def _ignore(table: Table, words: Substitution) -> str:
     table.require("regex", "an expression of lines that mean nothing")
-    expression = table.text("regex", "")
+    expression = _expanded(table, "regex", words.expression)
     table.finish()
     return expression
 
 
-def _test(table: Table) -> FilterTest:
+def _tests(table: Table, words: Substitution) -> Iterator[FilterTest]:
+    """Yield the test, once for each word of a list that its line names."""
     table.require("line", "a log line")
     table.require("expect", f'"{NOTHING}", or a table of fields such as {{ source = "192.0.2.1" }}')
     line = table.text("line", "")
     expect = table.any_value("expect")
     table.finish()
+    fields = None
     if isinstance(expect, dict):
-        return FilterTest(line, {str(key): str(value) for key, value in expect.items()})
-    if expect is not None and expect != NOTHING:
+        fields = {str(key): str(value) for key, value in expect.items()}
+    elif expect is not None and expect != NOTHING:
         table.fault("expect", expect, f'"{NOTHING}" or a table of fields')
-    return FilterTest(line, None)
+    for text in islice(words.lines(line), _MOST_TESTS_A_LINE):
+        yield FilterTest(text, fields, table.place("line"))
 
 
-def _faults_of_running(definition: FilterDefinition) -> list[Fault]:
+def faults_of_running(definition: FilterDefinition) -> list[Fault]:
+    """Return what is wrong with its expressions, and each of its own tests that fails."""
     try:
         runs = Filter(definition)
     except PatternError as exc:
         return [Fault(definition.where, "regex", str(exc), "an expression that compiles")]
     return [
         Fault(
-            definition.where,
+            test.place or definition.where,
             f"test {test.line[:120]!r}",
             got,
             NOTHING if test.expect is None else str(dict(test.expect)),

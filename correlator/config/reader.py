@@ -6,6 +6,7 @@ files decides what a faulty one means. Each fault names file, line, key, what it
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -26,6 +27,8 @@ _UNITS: dict[str, Micros] = {
 }
 _HIGHEST_PORT = 65535
 FOREVER = "forever"
+_HEADER = re.compile(r"\s*\[(\[?)\s*([^\]]+?)\s*\]")
+_KEY = re.compile(r'\s*"?([^"=\s.]+)"?\s*[=.]')
 
 
 class File:
@@ -53,22 +56,24 @@ class File:
 
     def line_of(self, path: str) -> int | None:
         """Return the line where a key stands, as far as reading the text line by line can tell."""
-        table, _, key = path.rpartition(".")
+        return self._lines.get(path)
+
+    @functools.cached_property
+    def _lines(self) -> dict[str, int]:
+        """The line of each table and key, the first of the name."""
+        found: dict[str, int] = {}
         current = ""
         seen: dict[str, int] = {}
         for number, line in enumerate(self.text.splitlines(), start=1):
-            stripped = line.strip()
-            if header := re.match(r"\[(\[?)\s*([^\]]+?)\s*\]", stripped):
-                name = header.group(2).replace('"', "")
+            if header := _HEADER.match(line):
+                current = header.group(2).replace('"', "")
                 if header.group(1):
-                    seen[name] = seen.get(name, 0) + 1
-                    name = f"{name}[{seen[name]}]"
-                current = name
-                if current == path:
-                    return number
-            elif current == table and re.match(rf'"?{re.escape(key)}"?\s*[=.]', stripped):
-                return number
-        return None
+                    seen[current] = seen.get(current, 0) + 1
+                    current = f"{current}[{seen[current]}]"
+                found.setdefault(current, number)
+            elif key := _KEY.match(line):
+                found.setdefault(f"{current}.{key.group(1)}" if current else key.group(1), number)
+        return found
 
 
 class Table:
@@ -88,13 +93,15 @@ class Table:
         """Return the dotted name of a key."""
         return f"{self.path}.{key}" if self.path else key
 
+    def place(self, key: str) -> str:
+        """Return where a key stands: file and line, as far as the line can be told."""
+        line = self.file.line_of(self.name_of(key))
+        return f"{self.file.path}:{line}" if line else str(self.file.path)
+
     def fault(self, key: str, got: Any, expected: str) -> None:
         """Note a fault at a key."""
-        name = self.name_of(key)
-        line = self.file.line_of(name)
-        where = f"{self.file.path}:{line}" if line else str(self.file.path)
         shown = got if isinstance(got, str) and got.startswith("no ") else _shown(got)
-        self.file.faults.append(Fault(where, name, shown, expected))
+        self.file.faults.append(Fault(self.place(key), self.name_of(key), shown, expected))
 
     def has(self, key: str) -> bool:
         """Whether the key is written at all."""

@@ -1,0 +1,164 @@
+"""The language of filter files: variables, lists, records, ignored lines, and what is wrong with a file."""
+
+from pathlib import Path
+
+import pytest
+
+from correlator.config.filters import load_filter
+from correlator.config.substitution import Substitution, SubstitutionError
+from correlator.filters import Condition
+
+WEB = """
+identifiers = ["web"]
+[variables]
+client = "client ${source}"
+start  = "^GET "
+[lists]
+paths = ["/.env", "/wp-login.php", "/a+b"]
+[[pattern]]
+name  = "path"
+regex = '''${start}(?P<path>${paths}) ${client}$'''
+[[ignore]]
+regex = '''192\\.0\\.2\\.9$'''
+[[test]]
+line   = "Nov 22 14:29:22 vm web: GET ${paths} client 192.0.2.1"
+expect = { pattern = "path", source = "192.0.2.1" }
+[[test]]
+line   = "Nov 22 14:29:22 vm web: GET /a client ${jndi}"
+expect = "nothing"
+[[test]]
+line   = "Nov 22 14:29:22 vm web: GET ${paths} client 192.0.2.9"
+expect = "nothing"
+"""
+RECORDS = """
+format = "json"
+time   = "timestamp"
+[lists]
+kinds = ["alert", "drop"]
+[[pattern]]
+name   = "alert"
+match  = { event_type = "${kinds}", alert.severity = [1, 2], "alert.signature" = { regex = "^ET ${kinds}?" }, ok = true }
+fields = { source = "src_ip", port = "dest_port" }
+[[test]]
+line   = '{"timestamp": 1795357762, "event_type": "${kinds}", "ok": true, "src_ip": "192.0.2.1", "dest_port": 22, "alert": {"severity": 2, "signature": "ET alert"}}'
+expect = { source = "192.0.2.1", port = "22" }
+[[test]]
+line   = '{"timestamp": 1795357762, "event_type": "alert", "ok": true, "src_ip": "192.0.2.1", "alert": {"severity": 3, "signature": "ET alert"}}'
+expect = "nothing"
+"""
+
+
+def _load(folder, text, **options):
+    path = folder / "mine.toml"
+    path.write_text(text)
+    definition, faults = load_filter(path, options=options)
+    return definition, [str(fault) for fault in faults]
+
+
+def test_variables_and_lists_stand_in_patterns_and_tests(tmp_path):
+    """A list is any of its words in a pattern, escaped, and each of them in turn in a test."""
+    definition, faults = _load(tmp_path, WEB)
+    assert faults == []
+    assert definition.patterns[0].expression == (
+        r"^GET (?P<path>(?:/wp\-login\.php|/\.env|/a\+b)) client (?P<source>[0-9A-Fa-f:.]{2,45})$"
+    )
+    assert [test.line[28:] for test in definition.tests][:3] == [
+        "/wp-login.php client 192.0.2.1",
+        "/.env client 192.0.2.1",
+        "/a+b client 192.0.2.1",
+    ]
+    assert len(definition.tests) == 7
+
+
+def test_an_option_overrules_a_variable(tmp_path):
+    """One file serves several sites; its own tests are held against what comes of it."""
+    assert _load(tmp_path, WEB, start="^(?:GET|POST) ")[1] == []
+    faults = _load(tmp_path, WEB, start="^POST ")[1]
+    assert len(faults) == 3
+    assert (
+        "mine.toml:14: test 'Nov 22 14:29:22 vm web: GET /wp-login.php client 192.0.2.1': got nothing"
+        in faults[0]
+    )
+    assert (
+        "variables.strat: got '^', expected an option that the filter has (did you mean 'start'?)"
+        in (_load(tmp_path, WEB, strat="^")[1][0])
+    )
+
+
+def test_records_are_described_by_their_fields(tmp_path):
+    """Conditions by dotted path, written flat or nested: text, one of several, an expression, true or false."""
+    definition, faults = _load(tmp_path, RECORDS)
+    assert faults == []
+    assert definition.layout.time == "timestamp"
+    assert definition.patterns[0].conditions == (
+        Condition("event_type", frozenset({"alert", "drop"})),
+        Condition("alert.severity", frozenset({"1", "2"})),
+        Condition("alert.signature", expression="^ET (?:alert|drop)?"),
+        Condition("ok", frozenset({"true"})),
+    )
+    assert len(definition.tests) == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (WEB, ("${start}", "${strat}"), "mine.toml:10: pattern[1].regex: got '${strat}"),
+        (WEB, ("${start}", "${strat}"), "no variable or list 'strat' (did you mean 'start'?)"),
+        (WEB, ('"^GET "', '"${client}${start}"'), "variables that name each other more than 10 deep"),
+        (WEB, ("start  =", "1start ="), "variables.1start: got '1start', expected a name of letters"),
+        (WEB, ("start  =", "paths  ="), "lists.paths: got 'paths', expected a name that no variable has"),
+        (WEB, ('["/.env"', '["", "/.env"'), "lists.paths: got '4 words', expected 1 to 10000 words, none of them"),
+        (WEB, ('["web"]', '["${path}"]'), "identifiers: got ['${path}'], expected no variable or list 'path'"),
+        (WEB, ("regex = '''192", "rx = '''192"), "ignore[1].rx: got"),
+        (RECORDS, ("ok = true", "ok = {}"), "pattern[1].match.ok: got {}, expected text, a number, true or false"),
+        (RECORDS, ("fields = ", "#"), "pattern[1].fields: got no value, expected where the record has what"),
+        (RECORDS, ("source =", "src ="), "does not say which field is the source"),
+        (RECORDS, ('"json"', '"jason"'), "format: got 'jason', expected one of 'text', 'json'"),
+        (RECORDS, ('"^ET ', '"^(ET '), "regex: got missing )"),
+        (RECORDS, ("match  = {", 'regex = "x"\nmatch = {'), "pattern[1].regex: got 'x', expected no such key"),
+    ],
+)  # fmt: skip
+def test_each_fault_of_a_filter_says_where_and_what(tmp_path, old, new, expected):
+    """A person can mend it without reading our code."""
+    definition, faults = _load(tmp_path, old.replace(*new))
+    assert definition is None
+    assert expected in "\n".join(faults)
+
+
+def test_what_grows_without_end_is_refused():
+    """A variable that doubles itself ten times over must not fill the memory."""
+    variables = {
+        "a": "x" * 1000,
+        **{name: f"${{{last}}}" * 10 for last, name in zip("abcde", "bcdef", strict=True)},
+    }
+    with pytest.raises(SubstitutionError, match="more than 100000 characters"):
+        Substitution(variables).expression("${f}")
+
+
+@pytest.mark.parametrize("text", [r"\${source}", "$", "{source}", "${}", "${a b}", "$source", "x${1}"])
+def test_expressions_that_mean_something_else_are_left_alone(text):
+    """`$` and `{}` keep their meaning; only a name in `${}` is ours."""
+    assert Substitution().expression(text) == text
+
+
+def test_the_tests_of_lists_are_bounded(tmp_path):
+    """Three lists of a hundred words would make a million tests."""
+    words = ", ".join(f'"/{number}"' for number in range(100))
+    text = WEB.replace('["/.env", "/wp-login.php", "/a+b"]', f"[{words}]")
+    text += '[[test]]\nline = "${paths}${paths}${paths}"\nexpect = "nothing"\n'
+    definition, faults = _load(tmp_path, text)
+    assert faults == []
+    assert len(definition.tests) == 100 + 1 + 100 + 1000
+
+
+def test_ignored_lines_are_tried_before_the_alarm(tmp_path):
+    """Without the ignored expression the same line is understood: the test in the file would fail."""
+    text = WEB.replace("192\\.0\\.2\\.9$", "never")
+    assert "got pattern 'path', source 192.0.2.9, expected nothing" in _load(tmp_path, text)[1][0]
+
+
+def test_a_file_that_is_not_there_is_a_fault():
+    """With the place and the reason."""
+    definition, faults = load_filter(Path("/nowhere/x.toml"))
+    assert definition is None
+    assert "/nowhere/x.toml: file: got No such file" in str(faults[0])
