@@ -37,13 +37,21 @@ time   = "timestamp"
 kinds = ["alert", "drop"]
 [[pattern]]
 name   = "alert"
-match  = { event_type = "${kinds}", alert.severity = [1, 2], "alert.signature" = { regex = "^ET ${kinds}?" }, ok = true }
-fields = { source = "src_ip", port = "dest_port" }
+[pattern.match]
+event_type = "${kinds}"
+alert.severity = [1, 2]
+"alert.signature" = { regex = "^ET ${kinds}?" }
+ok = true
+[pattern.fields]
+source = "src_ip"
+port   = "dest_port"
+[variables]
+alert = '"timestamp": 1795357762, "ok": true, "src_ip": "192.0.2.1", "dest_port": 22'
 [[test]]
-line   = '{"timestamp": 1795357762, "event_type": "${kinds}", "ok": true, "src_ip": "192.0.2.1", "dest_port": 22, "alert": {"severity": 2, "signature": "ET alert"}}'
+line   = '{"event_type": "${kinds}", "alert": {"severity": 2, "signature": "ET alert"}, ${alert}}'
 expect = { source = "192.0.2.1", port = "22" }
 [[test]]
-line   = '{"timestamp": 1795357762, "event_type": "alert", "ok": true, "src_ip": "192.0.2.1", "alert": {"severity": 3, "signature": "ET alert"}}'
+line   = '{"event_type": "alert", "alert": {"severity": 3, "signature": "ET alert"}, ${alert}}'
 expect = "nothing"
 """
 
@@ -86,7 +94,7 @@ def test_an_option_overrules_a_variable(tmp_path):
 
 
 def test_records_are_described_by_their_fields(tmp_path):
-    """Conditions by dotted path, written flat or nested: text, one of several, an expression, true or false."""
+    """Conditions by dotted path, flat or nested: text, one of several, an expression, true or false."""
     definition, faults = _load(tmp_path, RECORDS)
     assert faults == []
     assert definition.layout.time == "timestamp"
@@ -105,17 +113,17 @@ def test_records_are_described_by_their_fields(tmp_path):
         (WEB, ("${start}", "${strat}"), "mine.toml:10: pattern[1].regex: got '${strat}"),
         (WEB, ("${start}", "${strat}"), "no variable or list 'strat' (did you mean 'start'?)"),
         (WEB, ('"^GET "', '"${client}${start}"'), "variables that name each other more than 10 deep"),
-        (WEB, ("start  =", "1start ="), "variables.1start: got '1start', expected a name of letters"),
-        (WEB, ("start  =", "paths  ="), "lists.paths: got 'paths', expected a name that no variable has"),
-        (WEB, ('["/.env"', '["", "/.env"'), "lists.paths: got '4 words', expected 1 to 10000 words, none of them"),
-        (WEB, ('["web"]', '["${path}"]'), "identifiers: got ['${path}'], expected no variable or list 'path'"),
+        (WEB, ("start  =", "1start ="), "variables.1start: got '1start', expected a name"),
+        (WEB, ("start  =", "paths  ="), "lists.paths: got 'paths', expected a name that no"),
+        (WEB, ('["/.env"', '["", "/.env"'), "lists.paths: got '4 words', expected 1 to 10000 words"),
+        (WEB, ('["web"]', '["${path}"]'), "identifiers: got ['${path}'], expected no variable or"),
         (WEB, ("regex = '''192", "rx = '''192"), "ignore[1].rx: got"),
-        (RECORDS, ("ok = true", "ok = {}"), "pattern[1].match.ok: got {}, expected text, a number, true or false"),
-        (RECORDS, ("fields = ", "#"), "pattern[1].fields: got no value, expected where the record has what"),
-        (RECORDS, ("source =", "src ="), "does not say which field is the source"),
+        (RECORDS, ("ok = true", "ok = {}"), "pattern[1].match.ok: got {}, expected text, a number"),
+        (RECORDS, ("[pattern.fields]", ""), "pattern[1].fields: got no value, expected where the record"),
+        (RECORDS, ('source = "s', 'src = "s'), "does not say which field is the source"),
         (RECORDS, ('"json"', '"jason"'), "format: got 'jason', expected one of 'text', 'json'"),
         (RECORDS, ('"^ET ', '"^(ET '), "regex: got missing )"),
-        (RECORDS, ("match  = {", 'regex = "x"\nmatch = {'), "pattern[1].regex: got 'x', expected no such key"),
+        (RECORDS, ("[pattern.match]", 'regex = "x"\n[pattern.match]'), "pattern[1].regex: got 'x'"),
     ],
 )  # fmt: skip
 def test_each_fault_of_a_filter_says_where_and_what(tmp_path, old, new, expected):
