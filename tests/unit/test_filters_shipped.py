@@ -6,6 +6,7 @@ a path) never becomes the source, whatever of the service's own wording it repea
 """
 
 import ipaddress
+import json
 import re
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import pytest
 from correlator.config.filters import load_filter
 from correlator.filters import Filter, failed_tests, make_line
 from correlator.model import SECOND, Event, parse_source
-from correlator.prefilter import required_literal
 
 FOLDER = Path(__file__).parents[2] / "filters"
 PATHS = sorted(FOLDER.glob("*.toml"))
@@ -24,8 +24,9 @@ VICTIM6 = "2001:db8:66::66"
 _WRITTEN_BY_THE_SERVICE = frozenset({"source", "port", "protocol", "technique", "count"})
 _LEAST_MATCHING = 3
 _LEAST_OTHER = 2
+_SHORTEST_LITERAL = 4
 _ADDRESS = re.compile(
-    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7})(?![\w:])"
+    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?!\w)|[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}(?![\w:]))"
 )
 
 shipped = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -38,7 +39,7 @@ def _load(path):
 
 
 def _answer(filter_, text):
-    line = make_line(text, arrived=ARRIVED)
+    line = make_line(text, arrived=ARRIVED, layout=filter_.layout)
     return filter_.read(line) if filter_.wants(line.header.identifier) else None
 
 
@@ -100,9 +101,12 @@ def test_each_expression_is_shown_to_match(path):
 @shipped
 def test_each_expression_is_anchored_and_can_be_searched_for(path):
     """Unanchored text is found inside a stranger's text; without known text every line is read in Python."""
-    for pattern in _load(path).patterns:
-        assert pattern.expression.startswith("^"), pattern.name
-        assert len(required_literal(pattern.expression)) > 3, pattern.name
+    filter_ = Filter(_load(path))
+    for pattern in filter_._patterns:
+        assert filter_.layout.is_json or pattern.definition.expression.startswith("^"), (
+            pattern.definition.name
+        )
+        assert len(pattern.literal) >= _SHORTEST_LITERAL, pattern.definition.name
 
 
 @shipped
@@ -110,25 +114,22 @@ def test_text_that_a_stranger_chose_never_names_the_source(path):
     """Whatever stood in a free field is replaced by the service's own wording about somebody else."""
     definition = _load(path)
     filter_ = Filter(definition)
+    understood = [event for _test, event in _understood(definition)]
+    forged = [
+        framed
+        for event in understood
+        for text in [_about_the_victim(event)]
+        for framed in (text, f"x {text}", f"{text} x", f"x{text}", f"x' {text}", f'x" {text}', f"x) {text}")
+    ]
     wrong = []
-    understood = list(_understood(definition))
-    forged = [_with_victim(event) for _test, event in understood]
-    for _test, event in understood:
-        compiled = next(p.compiled for p in filter_._patterns if p.definition.name == event.pattern)
-        line = make_line(event.evidence.line, arrived=ARRIVED)
-        start = len(line.evidence.line) - len(line.header.body)
-        found = compiled.search(line.header.body)
-        for name in set(compiled.groupindex) - _WRITTEN_BY_THE_SERVICE:
-            low, high = found.span(name)
-            if low < 0:
-                continue
-            for text in forged:
-                for planted in (text, f"x {text}", f"{text} x", f"x{text}", f"x' {text}", f'x" {text}'):
-                    full = line.evidence.line
-                    hostile = full[: start + low] + planted + full[start + high :]
-                    answer = _answer(filter_, hostile)
-                    if isinstance(answer, Event) and str(answer.source) in (VICTIM, VICTIM6):
-                        wrong.append((name, answer.pattern, hostile))
+    for event in understood:
+        planted = (
+            _records(filter_, event, forged) if filter_.layout.is_json else _lines(filter_, event, forged)
+        )
+        for field, hostile in planted:
+            answer = _answer(filter_, hostile)
+            if isinstance(answer, Event) and str(answer.source) in (VICTIM, VICTIM6):
+                wrong.append((field, answer.pattern, hostile))
     assert wrong == []
 
 
@@ -138,7 +139,7 @@ def test_long_hostile_lines_do_not_outrun_the_limit(path):
     definition = _load(path)
     filter_ = Filter(definition, timeout=SECOND)
     for test in definition.tests:
-        header = make_line(test.line, arrived=ARRIVED).header
+        header = make_line(test.line, arrived=ARRIVED, layout=filter_.layout).header
         head = test.line[: len(test.line) - len(header.body)]
         words = header.body.split(" ")
         pieces = {header.body, *words, *(" ".join(words[:n]) + " " for n in range(1, len(words)))}
@@ -151,9 +152,42 @@ def test_long_hostile_lines_do_not_outrun_the_limit(path):
     assert filter_.quarantined == {}
 
 
-def _with_victim(event):
-    """Return the part of a line that could be mistaken for the service's own words, naming the victim."""
+def _about_the_victim(event):
+    """Return the body of the event's line, with somebody else's address in the place of the source's."""
     body = make_line(event.evidence.line, arrived=ARRIVED).header.body
     shown = event.fields["source"]
-    victim = VICTIM if event.source.version == 4 and parse_source(shown).version == 4 else VICTIM6
-    return body.replace(shown, victim)
+    return body.replace(shown, VICTIM if parse_source(shown).version == 4 else VICTIM6)
+
+
+def _lines(filter_, event, forged):
+    """Yield (field, line), each field of the event's line that holds a stranger's text replaced in turn."""
+    pattern = next(pattern for pattern in filter_._patterns if pattern.definition.name == event.pattern)
+    full = event.evidence.line
+    header = make_line(full, arrived=ARRIVED).header
+    if header.repeats > 1:
+        return  # the body is not what the line ends with
+    start = len(full) - len(header.body)
+    found = pattern.compiled.search(header.body)
+    for field in set(pattern.compiled.groupindex) - _WRITTEN_BY_THE_SERVICE:
+        low, high = found.span(field)
+        if low >= 0:
+            for text in forged:
+                planted = _as_the_service_lets_it(field, pattern.definition.expression, text)
+                yield field, full[: start + low] + planted + full[start + high :]
+
+
+def _records(filter_, event, forged):
+    """Yield (field, line) for a line that is a record; its writer escapes what strangers type."""
+    pattern = next(pattern for pattern in filter_._patterns if pattern.definition.name == event.pattern)
+    full = event.evidence.line
+    for field in set(pattern.definition.paths) - _WRITTEN_BY_THE_SERVICE:
+        shown = json.dumps(event.fields.get(field, ""))
+        for text in forged:
+            yield field, full.replace(shown, json.dumps(text))
+
+
+def _as_the_service_lets_it(field, expression, text):
+    """Return the text as a field can hold it that has one class of characters, as the name of a host has."""
+    kind = re.search(rf"\(\?P<{field}>(\[(?:\\.|[^\]\\])+\]|\\S)[*+{{]", expression)
+    allowed = re.compile(kind[1] if kind else r"[\s\S]")
+    return "".join(character if allowed.match(character) else "_" for character in text)
