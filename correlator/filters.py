@@ -24,6 +24,7 @@ from correlator.layouts import TEXT, Layout, find_text, json_literal, read_line
 from correlator.model import SECOND, Entry, Event, Evidence, Micros, parse_source
 from correlator.prefilter import required_literal
 from correlator.syslog import Header
+from correlator.whole_lines import WholeLines
 
 NOTHING = "nothing"
 TRANSPORT = "_TRANSPORT"
@@ -93,6 +94,8 @@ class FilterDefinition:
 
     Empty: none. None: all that have one of its identifiers; none where it names no identifier.
     """
+    whole_lines: WholeLines | None = None
+    """None: its patterns judge the body behind a header. Else whole lines, see `whole_line_filters`."""
     tests: tuple[FilterTest, ...] = ()
     jail: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """What its author recommends for a jail that listens to it alone, by the keys of a jail table."""
@@ -113,6 +116,8 @@ class Line:
     record: Mapping[str, Any] | None = None
     trouble: str = ""
     """Why there is no record, where the layout has one."""
+    arrived: Micros | None = None
+    """When it came; None: at its own time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +307,7 @@ def make_line(text: str, *, arrived: Micros, origin: str = "test", layout: Layou
     """Return one line as the engine would hand it to a filter, its own stamp taken as its time."""
     reading = read_line(text, layout, arrived=arrived)
     at = arrived if reading.stamp is None else reading.stamp
-    return Line(reading.header, Evidence(at, origin, 0, text), reading.record, reading.trouble)
+    return Line(reading.header, Evidence(at, origin, 0, text), reading.record, reading.trouble, arrived)
 
 
 def failed_tests(filter_: Filter) -> Iterator[tuple[FilterTest, str]]:

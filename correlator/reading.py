@@ -135,15 +135,22 @@ class Reader:
             if line is None:
                 own = apply_layout(filter_.layout, reading, arrived=arrived.arrived)
                 at = self._instant(own.stamp, arrived, counters)
-                line = Line(own.header, replace(evidence, at=at), own.record, own.trouble)
+                line = Line(own.header, replace(evidence, at=at), own.record, own.trouble, arrived.arrived)
                 lines[filter_.layout] = line
             answer = filter_.read(line)
             if isinstance(answer, Event):
                 counters.events += 1
-                yield answer
+                yield self._settle(answer, line, arrived, counters)
             elif isinstance(answer, Unreadable):
                 counters.unreadable += 1
                 self.unreadable.append(answer)
+
+    def _settle(self, event: Event, line: Line, arrived: Chunk | Entries, counters: OriginCounters) -> Event:
+        """Return the event at a time that can be true, where its filter read a date of its own."""
+        if event.at == line.evidence.at:
+            return event
+        at = self._instant(event.at, arrived, counters)
+        return replace(event, at=at, evidence=replace(event.evidence, at=at))
 
     def _line_before(self, chunk: Chunk, start: int, route: _Route) -> str:
         """Return the line that stands before `start`; empty where it is too long, or never came."""

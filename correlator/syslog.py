@@ -213,5 +213,12 @@ def _at(year: int, moment: tuple[int, int, int, int, int, int], zone: str) -> Mi
         return None
 
 
+def format_entry(header: Header) -> str:
+    """Return `host identifier[pid]: body`: how Fail2ban shows a journal entry to its filters."""
+    host = f"{header.host} " if header.host else ""
+    pid = f"[{header.pid}]" if header.pid else ""
+    return f"{host}{header.identifier}{pid}: {header.body}"
+
+
 def _micros(at: datetime) -> Micros:
     return (at.astimezone(UTC) - _EPOCH) // _MICROSECOND

@@ -29,11 +29,40 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     explain.add_argument(
         "line", nargs="?", default="-", metavar="LINE", help="a log line; - reads them from stdin"
     )
-    explain.add_argument("--filter", metavar="NAME", help="only this filter")
+    explain.add_argument(
+        "--filter",
+        metavar="NAME|PATH",
+        help="only this filter: one in use, or a file of ours or of Fail2ban (filter.d/sshd.conf[mode=ddos])",
+    )
+    explain.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of a filter of Fail2ban, such as mode=aggressive; may be repeated",
+    )
+    explain.add_argument(
+        "--input",
+        choices=("text", "jsonl"),
+        default="text",
+        help='lines as they stand, or {"line": TEXT, "time": EPOCH or null} each; with a filter by its path',
+    )
+    explain.add_argument(
+        "--now",
+        type=float,
+        metavar="EPOCH",
+        help="seconds since 1970 to take for now; with a filter by its path",
+    )
     explain.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
+    from correlator.config.filter_references import is_path
+
+    if options.filter is not None and is_path(options.filter):
+        from correlator.cli.explain_filter import explain_alone
+
+        return explain_alone(options)
     site = sites.load(options)
     if options.filter is not None and options.filter not in site.filters:
         known = ", ".join(sorted(site.filters)) or "none"

@@ -19,9 +19,10 @@ from correlator.config.reader import near_miss
 from correlator.config.settings import SiteSettings, UnknownFilterError, load_settings, settings_file
 from correlator.engine import Engine
 from correlator.errors import Fault
-from correlator.filters import Filter, FilterDefinition
+from correlator.filters import FilterDefinition
 from correlator.jails import Jail, JailDefinition
 from correlator.model import JOURNAL, Source
+from correlator.whole_line_filters import run_filter
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -112,7 +113,10 @@ def build_engine(site: Site, *, ignored_by: Callable[[Source], str | None]) -> E
             routes.setdefault(file, []).append(name)
     routes[JOURNAL] = [name for name, definition in site.filters.items() if definition.reads_journal]
     return Engine(
-        [Filter(definition, timeout=site.correlator.pattern_timeout) for definition in site.filters.values()],
+        [
+            run_filter(definition, timeout=site.correlator.pattern_timeout)
+            for definition in site.filters.values()
+        ],
         [Jail(jail, max_sources=site.correlator.max_sources) for jail in site.jails.values()],
         routes=routes,
         ignored_by=ignored_by,

@@ -1,0 +1,133 @@
+"""`explain --filter PATH`: what one filter, given by its file, makes of lines; no site is needed for that.
+
+With `--input jsonl` each line is an object `{"line": TEXT, "time": EPOCH or null}` and is answered at once:
+`{"matched": true, "pattern": ..., "source": ..., "time": EPOCH, "fields": {...}}`. The lines of one input
+belong to one log, in order: filters that connect several lines do so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from correlator.cli.output import colour, complain
+from correlator.errors import ConfigError, Fault
+from correlator.model import SECOND, Event, Micros, printable
+
+if TYPE_CHECKING:
+    from correlator.filters import Filter
+
+_NO_INPUT = 66  # EX_NOINPUT
+_BAD_DATA = 65  # EX_DATAERR
+_LONGEST = 1 << 20
+
+
+def explain_alone(options: argparse.Namespace) -> int:
+    """Answer for each line; 0 where anything matched. Raises: ConfigError for a filter with faults."""
+    from correlator.config.filter_references import open_filter
+    from correlator.whole_line_filters import run_filter
+
+    parameters = dict(_parameters(options.option))
+    definition, faults = open_filter(options.filter, parameters)
+    if definition is None:
+        raise ConfigError(tuple(faults))
+    filter_ = run_filter(definition)
+    is_matched = False
+    if options.line == "-" and sys.stdin is None:
+        complain("portward explain: standard input is closed, and no LINE was given")
+        return _NO_INPUT
+    for number, (text, at) in enumerate(_lines(options), start=1):
+        if text is None:
+            complain(f"portward explain: input line {number}: {at}")
+            return _BAD_DATA
+        now = int(options.now * SECOND) if options.now is not None else time.time_ns() // 1000
+        answer = _answer(filter_, text, now, at)
+        is_matched = is_matched or answer["matched"]
+        _show(text, answer, as_json=options.json)
+    return 0 if is_matched else 1
+
+
+def _parameters(options: list[str]) -> Iterator[tuple[str, str]]:
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(
+                (Fault("--option", "option", repr(option), "NAME=VALUE, such as mode=aggressive"),)
+            )
+        yield name.strip(), value
+
+
+def _lines(options: argparse.Namespace) -> Iterator[tuple[str | None, Any]]:
+    """Yield (text, its time or None) of each line; (None, why) for one that is no such object."""
+    if options.line != "-":
+        yield options.line, None
+        return
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # as logs are read
+    while line := sys.stdin.readline(_LONGEST):  # one at a time: each is answered before the next is read
+        if options.input == "text":
+            yield line.rstrip("\r\n"), None
+            continue
+        if line.strip():
+            yield _parse(line)
+
+
+def _parse(line: str) -> tuple[str | None, Any]:
+    try:
+        given = json.loads(line)
+        text, at = given["line"], given.get("time")
+        if not isinstance(text, str):
+            return None, 'expected {"line": TEXT, "time": EPOCH or null}'
+        return text.rstrip("\r\n"), None if at is None else round(float(at) * SECOND)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None, f'{line.strip()[:80]!r}, expected {{"line": TEXT, "time": EPOCH or null}}'
+
+
+def _answer(filter_: Filter, text: str, now: Micros, at: Micros | None) -> dict[str, Any]:
+    from correlator.filters import Unreadable, make_line
+    from correlator.whole_line_filters import WholeLineFilter
+
+    if isinstance(filter_, WholeLineFilter):
+        found = filter_.find(text, now, at=at)
+        if found is not None:
+            return _matched(found.pattern, found.identity, found.at, dict(found.fields))
+    else:
+        line = make_line(text, arrived=now if at is None else at)
+        event = filter_.read(line) if filter_.wants(line.header.identifier) else None
+        if isinstance(event, Event):
+            return _matched(event.pattern, str(event.source), event.at, dict(event.fields))
+        if isinstance(event, Unreadable):
+            return {"matched": False, "unreadable": event.reason}
+    return {"matched": False}
+
+
+def _matched(pattern: str, source: str, at: Micros, fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "matched": True,
+        "pattern": pattern,
+        "source": source,
+        "time": at // SECOND if at % SECOND == 0 else at / SECOND,
+        "fields": fields,
+    }
+
+
+def _show(text: str, answer: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(answer), flush=True)
+        return
+    from correlator.syslog import format_instant
+
+    print(colour(printable(text), "strong"))
+    if not answer["matched"]:
+        print(f"  {answer.get('unreadable') or 'not matched'}", flush=True)
+        return
+    at = format_instant(int(answer["time"] * SECOND))
+    print(f"  {answer['pattern']}: {printable(answer['source'])} at {at}")
+    for name, value in answer["fields"].items():
+        print(f"    {name} = {printable(str(value))}")
+    sys.stdout.flush()

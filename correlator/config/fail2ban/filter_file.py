@@ -1,0 +1,210 @@
+"""Reads a filter of Fail2ban, a filter.d file with all that belongs to it, into our own frozen definition."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from correlator.config.fail2ban.expression_tags import expand_expression
+from correlator.config.fail2ban.sections import Sections, SubstitutionError, load_sections
+from correlator.config.fail2ban.tags import TagError, replace_tags
+from correlator.date_patterns import DatePatternError, expand_patterns
+from correlator.errors import Fault, JournalMatchError
+from correlator.expressions import ExpressionError, compile_expression
+from correlator.filters import FilterDefinition, PatternDefinition
+from correlator.journal_match import EXPECTED, JournalMatch, parse_journal_match
+from correlator.whole_lines import IDENTITIES, WholeLines
+
+DEFINITION = "Definition"
+INIT = "Init"
+_OPTIONS = ("prefregex", "failregex", "ignoreregex", "maxlines", "datepattern", "journalmatch", "usedns")
+_MOST_LINES = 1000
+_ANY_YEAR = 2029
+_NAMES_SOMEBODY = (*IDENTITIES, "mlfid")
+
+
+@dataclass(frozen=True, slots=True)
+class Fail2banFilter:
+    """What a filter's files say, every `%(...)s` and `<tag>` put in, its lines still text."""
+
+    where: str
+    options: Mapping[str, str]
+    files: tuple[Path, ...]
+    """What to watch: every file that was read, or would be if it were there."""
+
+
+def read_options(
+    base: Path, parameters: Mapping[str, str], *, is_journal: bool, faults: list[Fault]
+) -> Fail2banFilter | None:
+    """Return the options of the filter at `base` (a path without suffix), None where it has faults."""
+    before = len(faults)
+    sections = load_sections(base, faults)
+    if sections is None:
+        faults.append(Fault(f"{base}.conf", "file", "no such file", "a filter of Fail2ban"))
+        return None
+    if len(faults) > before:
+        return None
+    if not sections.has(DEFINITION):
+        faults.append(
+            Fault(sections.where, f"[{DEFINITION}]", "no such section", "a section with a failregex")
+        )
+        return None
+    given = dict(parameters)
+    if "logtype" not in given and "logtype" not in sections.names(DEFINITION):
+        given["logtype"] = "journal" if is_journal else "file"
+    options = _Resolver(sections, given, faults).options()
+    if len(faults) > before:
+        return None
+    return Fail2banFilter(sections.where, options, tuple(sections.files))
+
+
+class _Resolver:
+    """Puts the values together: [Definition], over it [Init], over it the parameters; then the tags."""
+
+    def __init__(self, sections: Sections, parameters: Mapping[str, str], faults: list[Fault]) -> None:
+        self._sections = sections
+        self._parameters = parameters
+        self._variables = {name.lower(): value for name, value in parameters.items()}
+        self._faults = faults
+        self._combined: dict[str, str] = {}
+        self._init: dict[str, str] = {}
+
+    def options(self) -> dict[str, str]:
+        """Return the options that Fail2ban knows, final; what cannot be put together is a fault."""
+        for name in _OPTIONS:
+            self._take(DEFINITION, name, self._combined)
+        for name in self._sections.names(INIT):
+            self._take(INIT, name, self._init)
+        self._combined |= self._init | dict(self._parameters)
+        final = {}
+        for name in _OPTIONS:
+            if name not in self._combined:
+                continue
+            try:
+                final[name] = replace_tags(self._combined[name], self._look_up)
+            except (TagError, SubstitutionError) as exc:
+                self._note(DEFINITION, name, exc)
+        return final
+
+    def _take(self, section: str, name: str, into: dict[str, str]) -> None:
+        try:
+            value = self._sections.read(section, name, self._variables)
+        except SubstitutionError as exc:
+            self._note(section, name, exc)
+            return
+        if value is not None:
+            into[name] = value
+
+    def _look_up(self, tag: str) -> str | None:
+        if tag in self._combined:
+            return self._combined[tag]
+        value = self._sections.read(DEFINITION, tag, self._variables)
+        if value is not None:
+            return value
+        section, slash, option = tag.partition("/")
+        if not slash or not option:
+            return None
+        if section == "known":
+            if option in self._init:
+                return self._init[option]
+            found = self._sections.known.get(DEFINITION, {}).get(option.lower())
+            raw = None if found is None else found.raw
+            if raw is not None:
+                return self._sections.substitute(DEFINITION, raw, self._variables)
+            return self._sections.read(DEFINITION, option, {})
+        if self._sections.has(section):
+            return self._sections.read(section, option, self._variables)
+        return None
+
+    def _note(self, section: str, name: str, exc: Exception) -> None:
+        where = self._sections.where_is(section, name)
+        self._faults.append(Fault(where, f"[{section}] {name}", str(exc), "a value that can be put together"))
+
+
+def define_filter(name: str, read: Fail2banFilter, faults: list[Fault]) -> FilterDefinition | None:
+    """Return the definition that a filter's options give, None where it has faults."""
+    before = len(faults)
+    options = read.options
+    takes_names = options.get("usedns", "warn").strip().lower() != "no"
+    prefix = "\n".join(_lines(options.get("prefregex", "")))
+    patterns = tuple(
+        PatternDefinition(f"failregex {number}", expand_expression(line, takes_names=takes_names))
+        for number, line in enumerate(_lines(options.get("failregex", "")), start=1)
+    )
+    if not patterns:
+        faults.append(Fault(read.where, "failregex", "nothing", "at least one expression"))
+    definition = FilterDefinition(
+        name=name,
+        description="",
+        where=read.where,
+        identifiers=frozenset(),
+        files=(),
+        patterns=patterns,
+        ignores=tuple(
+            expand_expression(line, takes_names=takes_names)
+            for line in _lines(options.get("ignoreregex", ""))
+        ),
+        whole_lines=WholeLines(
+            prefix=expand_expression(prefix, takes_names=takes_names) if prefix else "",
+            date_patterns=tuple(_lines(options.get("datepattern", ""))),
+            max_lines=_max_lines(read, faults),
+        ),
+        journal=tuple(_journal_matches(read, faults)),
+    )
+    _check_expressions(definition, faults)
+    return None if len(faults) > before else definition
+
+
+def _check_expressions(definition: FilterDefinition, faults: list[Fault]) -> None:
+    """Note every expression that does not compile, and every pattern that can name nobody."""
+    how = definition.whole_lines or WholeLines()
+    names: frozenset[str] = frozenset()
+    if how.prefix:
+        names = _groups_of(how.prefix, "prefregex", definition, faults) or names
+    for number, expression in enumerate(definition.ignores, start=1):
+        _groups_of(expression, f"ignoreregex {number}", definition, faults)
+    for pattern in definition.patterns:
+        found = _groups_of(pattern.expression, pattern.name, definition, faults)
+        if found is not None and not (found | names).intersection(_NAMES_SOMEBODY):
+            got = repr(pattern.expression[:80])
+            faults.append(
+                Fault(definition.where, pattern.name, got, "<HOST>, <ADDR>, <F-ID> or <F-MLFID> in it")
+            )
+    try:
+        expand_patterns(how.date_patterns, latest_year=_ANY_YEAR)
+    except DatePatternError as exc:
+        faults.append(Fault(definition.where, "datepattern", str(exc), "a date pattern"))
+
+
+def _groups_of(
+    expression: str, key: str, definition: FilterDefinition, faults: list[Fault]
+) -> frozenset[str] | None:
+    try:
+        return frozenset(compile_expression(expression).groupindex)
+    except ExpressionError as exc:
+        faults.append(Fault(definition.where, key, str(exc), "an expression that compiles"))
+        return None
+
+
+def _journal_matches(read: Fail2banFilter, faults: list[Fault]) -> Iterator[JournalMatch]:
+    """Yield the alternatives: each line, and each part between `+`."""
+    for line in _lines(read.options.get("journalmatch", "")):
+        for part in re.split(r"(?:^|\s)\+(?:\s|$)", line):
+            try:
+                yield parse_journal_match(part)
+            except JournalMatchError as exc:
+                faults.append(Fault(read.where, "journalmatch", str(exc), EXPECTED))
+
+
+def _max_lines(read: Fail2banFilter, faults: list[Fault]) -> int:
+    text = read.options.get("maxlines", "1").strip()
+    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST_LINES:
+        return int(text)
+    faults.append(Fault(read.where, "maxlines", repr(text[:40]), f"a number from 1 to {_MOST_LINES}"))
+    return 1
+
+
+def _lines(value: str) -> list[str]:
+    return [line for line in value.split("\n") if line.strip()]

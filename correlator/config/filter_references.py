@@ -1,0 +1,66 @@
+"""Opens a filter by what people write for one: a path of ours, or one of Fail2ban's with its options.
+
+/etc/portward/filters/sshd.toml
+/etc/fail2ban/filter.d/sshd.conf[mode=aggressive]
+fail2ban:/etc/fail2ban/filter.d/sshd.conf[mode=aggressive]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from correlator.config.fail2ban.filter_file import define_filter, read_options
+from correlator.config.fail2ban.references import BadReferenceError, parse_reference
+from correlator.config.filters import load_filter
+from correlator.errors import Fault
+from correlator.filters import FilterDefinition, PatternError
+from correlator.whole_line_filters import run_filter
+
+FAIL2BAN = "fail2ban:"
+_OF_FAIL2BAN = (".conf", ".local")
+_EXPECTED = "a path of a filter.d file, with options perhaps: /etc/fail2ban/filter.d/sshd.conf[mode=ddos]"
+
+
+def is_path(reference: str) -> bool:
+    """Whether a reference names a file, and not a filter on the shelf."""
+    if reference.startswith(FAIL2BAN) or "/" in reference:
+        return True
+    return reference.partition("[")[0].endswith((*_OF_FAIL2BAN, ".toml"))
+
+
+def open_filter(
+    reference: str, options: Mapping[str, str] | None = None, *, is_journal: bool = False
+) -> tuple[FilterDefinition | None, list[Fault]]:
+    """Return the filter that a path means, or None with its faults; its name is the reference.
+
+    `options` are the parameters of a filter of Fail2ban, over those in the reference; `is_journal`: its lines
+    come from the journal.
+    """
+    if reference.endswith(".toml") and not reference.startswith(FAIL2BAN):
+        if options:
+            fault = Fault(
+                reference, "options", ", ".join(sorted(options)), "none: only Fail2ban's filters have options"
+            )
+            return None, [fault]
+        return load_filter(Path(reference))
+    try:
+        parsed = parse_reference(reference.removeprefix(FAIL2BAN))
+    except BadReferenceError as exc:
+        return None, [Fault(reference, "filter", str(exc), _EXPECTED)]
+    path = Path(parsed.name)
+    if path.suffix not in _OF_FAIL2BAN:
+        return None, [Fault(reference, "filter", parsed.name, _EXPECTED)]
+    faults: list[Fault] = []
+    parameters = {**parsed.parameters, **(options or {})}
+    read = read_options(path.with_suffix(""), parameters, is_journal=is_journal, faults=faults)
+    if read is None:
+        return None, faults
+    definition = define_filter(reference, read, faults)
+    if definition is None:
+        return None, faults
+    try:
+        run_filter(definition)
+    except PatternError as exc:
+        return None, [Fault(definition.where, "regex", str(exc), "expressions that compile")]
+    return definition, faults

@@ -1,0 +1,82 @@
+"""Filters whose patterns judge whole lines, as Fail2ban's do, run like any other filter.
+
+What such a filter names may be no address: a host's name, a user. That becomes an `Unreadable`, because only
+addresses are ever denied, and names in logs are never resolved to decide it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from types import MappingProxyType
+
+from correlator.date_patterns import DatePatternError
+from correlator.errors import SourceError
+from correlator.expressions import ExpressionError, TimeLimit
+from correlator.filters import Filter, FilterDefinition, Line, PatternError, Unreadable
+from correlator.model import JOURNAL, SECOND, Event, Micros, parse_prefix
+from correlator.syslog import format_entry
+from correlator.whole_lines import Finding, WholeLineReader, WholeLines
+
+
+class WholeLineFilter(Filter):
+    """A filter that runs. Raises PatternError from the constructor for a bad expression or date pattern."""
+
+    def __init__(
+        self, definition: FilterDefinition, how: WholeLines, *, timeout: Micros = SECOND // 20
+    ) -> None:
+        super().__init__(replace(definition, patterns=(), ignores=()), timeout=timeout)
+        self.definition = definition
+        try:
+            self._reader = WholeLineReader(
+                how,
+                [(pattern.name, pattern.expression) for pattern in definition.patterns],
+                definition.ignores,
+                limit=TimeLimit(timeout),
+            )
+        except (ExpressionError, DatePatternError) as exc:
+            raise PatternError(str(exc)) from exc
+        self.quarantined = self._reader.quarantined
+
+    def literals(self) -> Iterator[str]:
+        """Yield, for each thing it looks for, text that such a line must contain."""
+        yield from self._reader.literals()
+
+    def wants(self, identifier: str) -> bool:
+        """Lines of any program: which one is meant, its expressions say."""
+        del identifier
+        return True
+
+    def find(self, text: str, now: Micros, *, at: Micros | None = None) -> Finding | None:
+        """Return what a line says; see `WholeLineReader.read`."""
+        return self._reader.read(text, now, at=at)
+
+    def read(self, line: Line) -> Event | Unreadable | None:
+        """Return what the line says to this filter."""
+        text, at = line.evidence.line, None
+        if line.evidence.origin == JOURNAL:
+            text, at = format_entry(line.header), line.evidence.at
+        found = self.find(text, line.evidence.at if line.arrived is None else line.arrived, at=at)
+        if found is None:
+            return None
+        try:
+            source = parse_prefix(found.identity)
+        except SourceError as exc:
+            return Unreadable(self.name, str(exc), line.evidence)
+        return Event(
+            at=found.at,
+            filter=self.name,
+            pattern=found.pattern,
+            source=source,
+            evidence=replace(line.evidence, at=found.at),
+            fields=MappingProxyType(
+                {name: text for name, text in found.fields.items() if isinstance(text, str)}
+            ),
+        )
+
+
+def run_filter(definition: FilterDefinition, *, timeout: Micros = SECOND // 20) -> Filter:
+    """Return a filter that runs, of the kind that its definition asks for. Raises: PatternError."""
+    if definition.whole_lines is None:
+        return Filter(definition, timeout=timeout)
+    return WholeLineFilter(definition, definition.whole_lines, timeout=timeout)

@@ -1,0 +1,257 @@
+"""Reads whole lines, their date cut out, in the order that Fail2ban's filters are written for.
+
+The date is found and cut out; a prefix expression may name the part (`content`) that the patterns see; the
+first pattern that matches wins; ignores take a match back; lines of one connection count together; and some
+patterns look at several lines at once. What a stranger made of the text changes nothing of that order.
+
+Nothing is resolved and nothing refused here: who is meant is text, as the groups give it. Whether it is an
+address is decided by whoever wants a `Source`.
+
+Source: what Fail2ban 1.0.2 of Debian answers to such filters and lines.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from correlator.connections import Connections, Failure, Value
+from correlator.date_patterns import expand_patterns
+from correlator.dates import DateReader, Stamp
+from correlator.expressions import TimeLimit, compile_expression
+from correlator.model import SECOND, Micros
+
+_ALTERNATIVE = re.compile(r"(alt|tuple)_(.*?)(?:_\d+)?", re.DOTALL)
+_SKIPPED = re.compile(r"skiplines\d+")
+_DATE_GOOD_FOR: Micros = 60 * SECOND
+_LATEST_YEAR_AT_LEAST = 2029
+"""`%ExY` finds the years up to three after now's; a replay of old lines must not lose those since."""
+_FEW_IGNORES = 2
+IDENTITIES = ("fid", "ip4", "ip6", "dns")
+"""The groups that say who is meant, the first that took part wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class WholeLines:
+    """What a filter that reads whole lines does with them before its patterns see them."""
+
+    prefix: str = ""
+    """An expression that every line must match; its group `content`, if it has one, is what patterns see."""
+    date_patterns: tuple[str, ...] = ()
+    """See `date_patterns`; none: the defaults."""
+    max_lines: int = 1
+    """How many lines are looked at together."""
+    zone: str = ""
+    """What dates without a zone are in; empty: local time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was understood."""
+
+    pattern: str
+    at: Micros
+    identity: str
+    """Who is meant, as text: an address, or whatever else the filter takes for one."""
+    fields: Mapping[str, Value]
+    """The named groups that took part, lower case, an `alt_NAME` filled in; those of the connection too."""
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One line of the buffer."""
+
+    text: str
+    subject: str
+    """The line without its date, with a line feed."""
+
+
+@dataclass(slots=True)
+class _Match:
+    pattern: str
+    fields: dict[str, Value]
+    lines: tuple[str, ...] = field(default_factory=tuple)
+
+
+class WholeLineReader:
+    """Reads the lines of one log, in their order. Raises ExpressionError or DatePatternError when made."""
+
+    def __init__(
+        self,
+        how: WholeLines,
+        patterns: Sequence[tuple[str, str]],
+        ignores: Sequence[str],
+        *,
+        limit: TimeLimit,
+        latest_year: int = _LATEST_YEAR_AT_LEAST,
+    ) -> None:
+        """Take the name and the expression of each pattern, in the order of trying."""
+        is_multiline = how.max_lines > 1
+        self.quarantined: dict[str, str] = {}
+        """The expressions that ran over and are searched no longer, and why."""
+        self._limit = limit
+        self._prefix = compile_expression(how.prefix) if how.prefix else None
+        self._patterns = [
+            (name, compile_expression(expression, is_multiline=is_multiline)) for name, expression in patterns
+        ]
+        self._ignores = [compile_expression(expression) for expression in ignores]
+        self._dates = DateReader(expand_patterns(how.date_patterns, latest_year=latest_year), limit=limit)
+        self._buffer: deque[_Seen] = deque(maxlen=how.max_lines)
+        self._connections = Connections()
+        self._last: Micros | None = None
+
+    def literals(self) -> Iterator[str]:
+        """Yield, for each pattern, text of which every line that it matches contains one."""
+        yield ""
+
+    def read(self, line: str, now: Micros, *, at: Micros | None = None) -> Finding | None:
+        """Return what a line (without its end) says; `at`: its time where it brings that and has no date."""
+        subject = line
+        if at is None and (stamp := self._find_date(line, now)) is not None:
+            subject = line[: stamp.start] + line[stamp.end :]
+            at = stamp.at
+        if at is not None:
+            self._last = at
+        elif self._last is not None and now - self._last < _DATE_GOOD_FOR:
+            at = self._last
+        else:
+            at = now
+        self._buffer.append(_Seen(line, subject + "\n"))
+        found = self._match("".join(seen.subject for seen in self._buffer))
+        if found is None:
+            return None
+        failure = self._judge(found, line, now)
+        if failure is None:
+            return None
+        identity = _identity(failure.fields)
+        if identity is None:
+            return None
+        return Finding(found.pattern, at, identity, failure.fields, failure.lines)
+
+    def _find_date(self, line: str, now: Micros) -> Stamp | None:
+        try:
+            return self._dates.find(line, now)
+        except TimeoutError:
+            return None
+
+    def _match(self, text: str) -> _Match | None:
+        """Return the match of the first pattern, unless an ignore takes it back."""
+        many = len(self._patterns) - _FEW_IGNORES
+        if 0 < len(self._ignores) < many and self._is_ignored(text):
+            return None
+        fields: dict[str, Value] = {}
+        if self._prefix is not None:
+            found = self._search(self._prefix, text, "prefix")
+            if found is None:
+                return None
+            fields = _groups(found)
+            content = fields.pop("content", "")
+            if content and isinstance(content, str):
+                text = content + "\n"
+        for name, compiled in self._patterns:
+            found = self._search(compiled, text, name)
+            if found is None:
+                continue
+            if self._is_ignored(text):
+                return None
+            fields |= _groups(found)
+            return _Match(name, fields, self._take_lines(found))
+        return None
+
+    def _search(self, compiled: re.Pattern[str], text: str, name: str) -> re.Match[str] | None:
+        if name in self.quarantined:
+            return None
+        try:
+            return self._limit.run(compiled.search, text)
+        except TimeoutError as exc:
+            self.quarantined[name] = str(exc)
+            return None
+
+    def _is_ignored(self, text: str) -> bool:
+        return any(self._search(compiled, text, "ignore") is not None for compiled in self._ignores)
+
+    def _take_lines(self, found: re.Match[str]) -> tuple[str, ...]:
+        """Take the lines that a match used out of the buffer; those it skipped stay. Return the used ones."""
+        if self._buffer.maxlen == 1:
+            return ()
+        skipped = [
+            found.span(name)
+            for name in found.re.groupindex
+            if _SKIPPED.fullmatch(name) and found.start(name) >= 0
+        ]
+        used: list[str] = []
+        left: list[_Seen] = []
+        start = 0
+        for seen in self._buffer:
+            end = start + len(seen.subject)
+            is_inside = start < found.end() and end > found.start()
+            is_skipped = any(first <= start and end <= last for first, last in skipped)
+            if is_inside and not is_skipped:
+                used.append(seen.text)
+            else:
+                left.append(seen)
+            start = end
+        self._buffer.clear()
+        self._buffer.extend(left)
+        return tuple(used)
+
+    def _judge(self, found: _Match, line: str, now: Micros) -> Failure | None:
+        fields = _fill_in(found.fields)
+        name = fields.get("mlfid")
+        if isinstance(name, str):
+            return self._connections.merge(name, fields, line, now)
+        if fields.get("nofail"):
+            return None
+        return Failure(fields, found.lines or (line,))
+
+
+def _groups(found: re.Match[str]) -> dict[str, Value]:
+    return {name: text for name, text in found.groupdict().items() if text is not None}
+
+
+def _fill_in(fields: dict[str, Value]) -> dict[str, Value]:
+    """Return the fields with each empty NAME filled from `alt_NAME`, and `tuple_NAME` put behind it."""
+    whole = dict(fields)
+    parts: list[tuple[str, Value]] = []
+    for name in sorted(fields):
+        found = _ALTERNATIVE.fullmatch(name)
+        if found is None:
+            continue
+        if found[1] == "tuple":
+            parts.append((found[2], fields[name]))
+        elif not whole.get(found[2]):
+            whole[found[2]] = fields[name]
+    for name, part in parts:
+        before = whole.get(name)
+        first: tuple[str | None, ...] = before if isinstance(before, tuple) else (before,)
+        whole[name] = (*first, *(part if isinstance(part, tuple) else (part,)))
+    return whole
+
+
+def _identity(fields: Mapping[str, Value]) -> str | None:
+    """Return who is meant; an address in its canonical form, with the prefix length where one is given."""
+    for name in IDENTITIES:
+        text = fields.get(name)
+        if not text or not isinstance(text, str):
+            continue
+        if name not in ("ip4", "ip6"):
+            return text
+        return _canonical(text, fields.get("cidr"))
+    return None
+
+
+def _canonical(text: str, length: Value | None) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        if isinstance(length, str) and length:
+            network = ipaddress.ip_network((address, int(length)), strict=False)
+            return str(address if network.prefixlen == network.max_prefixlen else network)
+    except ValueError:  # looks like one and is none: kept as it stands
+        return text
+    return str(address)
