@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from correlator.drill.lab import SCANNER4, SCANNER6, VICTIM4, VICTIM6, Lab
 from correlator.drill.scanner import Scanner
+from tests.peers.duel import Duel
 
 WaitUntil = Callable[..., None]
 MARKS = itertools.cycle(range(901, 1000))
@@ -88,6 +90,13 @@ class Probe:
     def close(self) -> None:
         """Give the descriptor back; the lab ends the process."""
         self.notices.close()
+
+
+@pytest.fixture
+def duel(tmp_path: Path) -> Iterator[Duel]:
+    """Two fresh labs; `start` puts the guards in."""
+    with ExitStack() as stack:
+        yield Duel(tmp_path, stack)
 
 
 @pytest.fixture

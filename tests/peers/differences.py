@@ -1,7 +1,8 @@
 """What our probe does otherwise than PortSentry 1.2, on purpose: one sentence each, with the reason.
 
-tests/netns/test_differential.py shows each of them on real packets (`LIMIT_OF_LINES`:
-tests/unit/test_probe_watch.py), and demands that there is no other; docs/portsentry.md lists them.
+tests/netns/test_differential_*.py show each of them on real packets (`LIMIT_OF_LINES`:
+tests/unit/test_probe_watch.py), test_differential.py demands that there is no other, and docs/portsentry.md
+lists them.
 """
 
 ONE_PROCESS = "One probe serves several modes: it says once that it starts, listens and shuts down."
