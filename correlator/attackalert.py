@@ -18,6 +18,7 @@ SHUTTING_DOWN = (
     "adminalert: PortSentry is shutting down",
 )
 NOT_STARTED = "adminalert: ERROR: could not go into PortSentry mode. Shutting down."
+NO_IGNORE_FILE = "attackalert: ERROR: cannot open ignore file. Blocking host anyway."
 CONNECT = "Connect"
 """Stands in the place of a technique where somebody connected, or sent a datagram to a port we opened."""
 
@@ -29,6 +30,7 @@ _ENDED = (
     "adminalert: ERROR: could not ",
     "adminalert: ERROR: Socket ",
     "adminalert: ERROR: All supplied ",
+    NO_IGNORE_FILE,
 )
 
 

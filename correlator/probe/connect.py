@@ -46,7 +46,7 @@ _MAPPED = bytes(10) + b"\xff\xff"
 
 Report = Callable[[int, int, bytes, bytes | None], bool]
 """Takes protocol, our port, the packed sender and the packed address that it sent to (None for a connection:
-one of ours); returns whether it was reported, and so may be answered."""
+one of ours); returns whether it was reported, and so is shown the banner."""
 
 
 class Listener(NamedTuple):
@@ -166,8 +166,8 @@ class OpenPorts:
                     self._resting.append((now + _REST, descriptor))
                     return
                 continue
-            self._report(TCP, listener.port, _pack(address[0]), None)
-            if self._banner and self.lingering_at_most:
+            is_reported = self._report(TCP, listener.port, _pack(address[0]), None)
+            if self._banner and is_reported and self.lingering_at_most:
                 self._show_banner(connection, now)
             else:
                 connection.close()

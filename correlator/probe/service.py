@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import NamedTuple, NoReturn
 
@@ -33,6 +34,7 @@ from correlator.probe.announce import announce_mode, is_connect, protocol_of
 from correlator.probe.answers import Answers, read_segment
 from correlator.probe.capture import AUXILIARY_BYTES, Capture, is_verified, open_capture
 from correlator.probe.connect import Opened, OpenPorts, open_ports
+from correlator.probe.ignored import IgnoreFile
 from correlator.probe.kernel_filter import OUTGOING, build_answer_filter, build_filter
 from correlator.probe.loop import Timer, read_monotonic, signals_as_bytes
 from correlator.probe.packets import TCP, UDP, parse_packet
@@ -65,9 +67,12 @@ def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
         settings.paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
         for mode in settings.modes:  # two in one mode would report every packet twice
             stack.enter_context(hold_lock(settings.paths.run / f"probe-{mode}.lock", f"probe in mode {mode}"))
+        writer = _make_writer(settings, echo=echo)
+        stack.callback(writer.close)
         sockets = SocketTable()
         stack.callback(sockets.close)
-        watch = Watch(settings, sockets.find_taker)
+        ignored = IgnoreFile(settings.paths.ignore, _saying(writer), must_exist=settings.compat)
+        watch = Watch(settings, sockets.find_taker, ignored.covers)
         opened = {
             mode: open_ports(
                 protocol_of(mode),
@@ -82,11 +87,6 @@ def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
             stack.callback(capture.close)
         routes = stack.enter_context(NetlinkSocket(socket.NETLINK_ROUTE, groups=_ADDRESS_GROUPS))
         routes.socket.setblocking(False)
-        host = socket.gethostname().partition(".")[0] or "localhost"
-        syslog = Syslog(settings.paths.syslog) if settings.to_syslog else None
-        log, nudge = AlertLog(settings.paths.alert_log), Nudge(settings.paths.nudge_socket)
-        writer = Writer(log, syslog, echo=echo, host=host, nudge=nudge)
-        stack.callback(writer.close)
         keep_capabilities(*_needed_capabilities(settings))
         probe = _Probe(settings, watch, _Descriptors(captures, sockets, routes, opened), writer)
         stack.callback(probe.close)
@@ -94,6 +94,18 @@ def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
         probe.run(signals)
         probe.stop()
     return 0
+
+
+def _make_writer(settings: ProbeSettings, *, echo: bool) -> Writer:
+    host = socket.gethostname().partition(".")[0] or "localhost"
+    syslog = Syslog(settings.paths.syslog) if settings.to_syslog else None
+    log, nudge = AlertLog(settings.paths.alert_log), Nudge(settings.paths.nudge_socket)
+    return Writer(log, syslog, echo=echo, host=host, nudge=nudge)
+
+
+def _saying(writer: Writer) -> Callable[[str], None]:
+    """Return what writes a line at the time it is called."""
+    return lambda text: writer.write(text, time.time_ns(), read_monotonic())
 
 
 def _open_captures(settings: ProbeSettings, watch: Watch) -> list[Capture]:
@@ -141,6 +153,7 @@ class _Probe:
         self._settings = settings
         self._captures, self._sockets, self._routes, self._opened = descriptors
         listeners = [listener for one in self._opened.values() for listener in one.listeners]
+        self._write = _saying(writer)
         self._open_ports = OpenPorts(listeners, settings.banner.encode(), self._take_connect, self._write)
         self._writer = writer
         self._watch = watch
@@ -265,9 +278,6 @@ class _Probe:
         for line in lines:
             self._writer.write(line, time.time_ns(), now)
         return bool(lines)
-
-    def _write(self, text: str) -> None:
-        self._writer.write(text, time.time_ns(), read_monotonic())
 
     def _refresh(self, now: Micros) -> None:
         for protocol, in_use in self._watch.in_use.items():

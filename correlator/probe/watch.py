@@ -48,6 +48,8 @@ class Counters:
     unreadable: int = 0
     bad_checksums: int = 0
     """Would be reported but for a checksum: our kernel throws them away, so they prove nothing."""
+    ignored: int = 0
+    """Would be reported but for the ignore file."""
     connects: int = 0
     """Connections and datagrams that a connect mode took, reported or not."""
 
@@ -55,7 +57,12 @@ class Counters:
 class Watch:
     """What is watched, what is in use, whose addresses are ours, and what was seen."""
 
-    def __init__(self, settings: ProbeSettings, find_taker: Callable[[Packet, str], Taker]) -> None:
+    def __init__(
+        self,
+        settings: ProbeSettings,
+        find_taker: Callable[[Packet, str], Taker],
+        is_ignored: Callable[[bytes], bool] = lambda _source: False,
+    ) -> None:
         self.counters = Counters()
         self.in_use = {TCP: PortsInUse(settings.linger), UDP: PortsInUse(settings.linger)}
         self.limit = RateLimit(settings.lines_a_second)
@@ -64,6 +71,7 @@ class Watch:
         self._devices = frozenset(settings.interfaces)
         self._flags = {protocol: ports.flags for protocol, ports in self.in_use.items()}
         self._find_taker = find_taker
+        self._is_ignored = is_ignored
 
     def watched_ranges(self, protocol: int) -> PortRanges:
         """Return the ports that packets are judged for, joined as far as the kernel filter must have it."""
@@ -118,6 +126,8 @@ class Watch:
             else:
                 counters.unreadable += 1
             return _NO_LINES
+        if self._passes_over(source):
+            return _NO_LINES
         taker = self._find_taker(packet, device)
         if taker is not Taker.NOBODY:
             counters.in_use += 1
@@ -151,6 +161,8 @@ class Watch:
         if not self.limit.admits(now):
             self.counters.left_out += 1
             return _NO_LINES
+        if self._passes_over(source):
+            return _NO_LINES
         self.counters.reported += 1
         address = spell_address(source)
         return (format_probe(CONNECT, address, address, PROTOCOLS[protocol], port),)
@@ -169,12 +181,22 @@ class Watch:
         if not self.limit.admits(now):
             self.counters.left_out += 1
             return _NO_LINES
+        if self._passes_over(source):
+            return _NO_LINES
         if self._find_taker(packet, device) is not Taker.NOBODY:
             self.counters.in_use += 1
             return _NO_LINES
         self.counters.reported += 1
         address = spell_address(source)
         return (format_probe(ACK_TECHNIQUE, address, address, PROTOCOLS[protocol], port),)
+
+    def _passes_over(self, source: bytes) -> bool:
+        """True where the ignore file names the source of an admitted line; its place is free again."""
+        if not self._is_ignored(source):
+            return False
+        self.limit.give_back()
+        self.counters.ignored += 1
+        return True
 
     def _is_unjudged(self, source: bytes, device: str) -> bool:
         """True for ourselves, for who cannot have sent it, and for a device that is not ours to watch."""

@@ -28,7 +28,7 @@ from correlator.model import SECOND
 from correlator.probe.service import run_probe
 from correlator.settings import Paths, ProbeSettings
 folder = Path(sys.argv[1])
-paths = Paths(alert_log=folder / "alert.log", run=folder, syslog=folder / "log")
+paths = Paths(alert_log=folder / "alert.log", run=folder, syslog=folder / "log", ignore=folder / "ignore")
 ports = ((1, 1024),)
 options = eval(sys.argv[2])
 sys.exit(run_probe(ProbeSettings(**{"paths": paths, "linger": SECOND, **options}), echo=True))
@@ -40,6 +40,7 @@ class Probe:
 
     def __init__(self, lab: Lab, folder: Path, options: str, *prefix: str, **environment: str) -> None:
         self.folder = folder
+        (folder / "ignore").touch()
         self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notices.bind(str(folder / "notify"))
         self.notices.settimeout(10)

@@ -19,7 +19,6 @@ from tests.peers.differences import (
     BROKEN_SEGMENTS,
     CLOSED_CONNECTIONS,
     HIDDEN_SCANS,
-    IGNORED_HOSTS,
     LIMIT_WITHOUT_A_LIST,
     LOOPBACK_SERVICE,
     NOT_TO_US,
@@ -193,17 +192,6 @@ def test_ours_reports_no_broken_segments(duel: Duel, modes: tuple[str, ...]) -> 
         duel.send(udp[:24] + length.to_bytes(2, "big") + udp[26:])
     theirs, ours = duel.reports()
     assert (bool(theirs), ours) == (True, NOTHING), BROKEN_SEGMENTS
-
-
-@IN_PAIRS
-def test_ours_reports_ignored_hosts(duel: Duel, modes: tuple[str, ...]) -> None:
-    """The probe knows no ignore file (`IGNORED_HOSTS`)."""
-    source = "203.0.113.9"
-    duel.start(*modes, ignored=source)
-    for packet in build_probes(79, 7, source):
-        duel.send(packet)
-    theirs, ours = duel.reports()
-    assert (theirs, ours.total()) == (NOTHING, 1 if "tcp" in modes else 2), IGNORED_HOSTS
 
 
 def test_ours_is_not_blinded_by_closed_connections(duel: Duel) -> None:

@@ -48,9 +48,13 @@ BEFORE_NETFILTER = (
     "PortSentry never sees what a firewall rule drops; ours looks in front of the firewall, and so can tell"
     " that a blocked source goes on."
 )
-IGNORED_HOSTS = (
-    "PortSentry writes nothing about hosts in its ignore file; our probe reports what it sees, and the"
-    " correlator ignores them."
+NO_IGNORE_FILE = (
+    "While its ignore file is missing, PortSentry says so before each probe; ours once, when it vanishes, and"
+    " with `compat` also where it was never there."
+)
+BAD_IGNORES = (
+    "PortSentry says at every packet that a netmask in its ignore file is wrong, and nothing of other lines"
+    " that it cannot read; ours says each once, when the file was read."
 )
 HIDDEN_SCANS = (
     "PortSentry sees nothing that has ACK set; ours reports ACK, window and Maimon scans by our own kernel's"

@@ -177,6 +177,7 @@ class Duel:
         self.sides = (self.theirs, self.ours)
         self._modes: tuple[str, ...] = ()
         self._stops: list[Callable[[], object]] = []
+        self._ignore_files = [self.ours.folder / "ignore"]
 
     def start(
         self,
@@ -185,7 +186,7 @@ class Duel:
         may_refuse: bool = False,
         hidden_scans: bool = False,
         linger: str = "5s",
-        ignored: str = "198.51.100.1",
+        ignored: tuple[str, ...] = (),
         **directives: str | None,
     ) -> None:
         """Open the services, then start PortSentry in each of the modes, and one probe in all of them."""
@@ -193,12 +194,13 @@ class Duel:
             self.serve(kind, port)
         self._modes = modes
         options = {**DIRECTIVES, **directives}
-        ignores = (*SHIPPED_IGNORES, ignored)
+        ignores = (*SHIPPED_IGNORES, *ignored)
         for mode in modes:
             folder = self.theirs.folder / mode
             folder.mkdir()
             peer = PortSentry(self.theirs.lab, folder, mode, options, ignores=ignores, may_refuse=may_refuse)
             self._stack.callback(peer.kill)
+            self._ignore_files.append(peer.ignore_file)
             self.theirs.logs.append(Log(peer.datagrams))
             self._stops.append(peer.stop)
         self._configure_probe(modes, options, ignores, hidden_scans=hidden_scans, linger=linger)
@@ -212,6 +214,14 @@ class Duel:
     def serve(self, kind: int, port: int, address: str = "0.0.0.0") -> tuple[socket.socket, ...]:
         """Open the same service in both victims; it ends with the test at the latest."""
         return tuple(self._stack.enter_context(side.serve(kind, port, address)) for side in self.sides)
+
+    def ignore(self, text: str | None) -> None:
+        """Write this into the ignore files of both sides; None takes them away."""
+        for file in self._ignore_files:
+            if text is None:
+                file.unlink()
+            else:
+                file.write_text(text, encoding="ascii")
 
     def send(self, packet: bytes) -> None:
         """Send one whole IP packet to both victims."""
@@ -277,7 +287,7 @@ class Duel:
         """Import the same portsentry.conf, and add what it cannot say."""
         folder = self.ours.folder
         own = {f"{name}_FILE": str(folder / name.lower()) for name in ("IGNORE", "HISTORY", "BLOCKED")}
-        (folder / "ignore").write_text("".join(f"{line}\n" for line in ignores))
+        self.ignore("".join(f"{line}\n" for line in ignores))
         write_configuration(folder / "portsentry.conf", {**options, **own})
         arguments = ("--modes", ",".join(modes), "--out", str(folder))
         assert main(["import", "portsentry", str(folder / "portsentry.conf"), *arguments]) in (0, 1)

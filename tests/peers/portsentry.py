@@ -29,6 +29,7 @@ SHIPPED_IGNORES = ("127.0.0.1/32", "0.0.0.0")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _PRIVATE = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private")
 _STATE = "lib/portsentry"
+_CONFIGURATION = "etc"
 _LONGEST_START_SECONDS = 30.0
 _LONGEST_STOP_SECONDS = 10.0
 _READY = "now active and listening"
@@ -64,8 +65,11 @@ class PortSentry:
         self._mode = mode
         self._folder = folder
         (folder / _STATE).mkdir(parents=True)
-        write_configuration(folder / "portsentry.conf", options)
-        (folder / "portsentry.ignore").write_text("".join(f"{line}\n" for line in ignores), encoding="ascii")
+        (folder / _CONFIGURATION).mkdir()
+        self.ignore_file = folder / _CONFIGURATION / "portsentry.ignore"
+        """May be changed or taken away at any time."""
+        write_configuration(folder / _CONFIGURATION / "portsentry.conf", options)
+        self.ignore_file.write_text("".join(f"{line}\n" for line in ignores), encoding="ascii")
         self._child = lab.victim.popen(
             *("unshare", *_PRIVATE, sys.executable, "-m", "tests.peers.portsentry", str(folder), mode),
             cwd=ROOT,
@@ -202,10 +206,9 @@ def _prepare_files(folder: Path) -> None:
     configuration = stage / "etc/portsentry"
     shutil.rmtree(configuration, ignore_errors=True)
     configuration.mkdir()
-    for name in ("portsentry.conf", "portsentry.ignore"):
-        shutil.copy(folder / name, configuration)
+    _mount("--bind", str(folder / _CONFIGURATION), str(configuration))
     _mount("--bind", str(folder / "lib"), "/var/lib")
-    _mount("--bind", str(stage / "etc"), "/etc")
+    _mount("--rbind", str(stage / "etc"), "/etc")
     _mount("--bind", str(stage / "run"), "/run")
     _mount("--rbind", str(stage / "dev"), "/dev")
 

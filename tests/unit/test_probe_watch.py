@@ -169,3 +169,16 @@ def test_a_wrong_checksum_is_counted_and_proves_nothing(kernel: Kernel, damage: 
     assert (watch.counters.bad_checksums, watch.counters.left_out, kernel.asked) == (100, 0, [])
     assert len(watch.judge(good, "eth0", 100, data, is_verified=True)) == (damage > 10)
     assert len(watch.judge(probe(), "eth0", 100, b"")) == 1
+
+
+def test_ignored_hosts_leave_no_trace_but_a_count(kernel: Kernel) -> None:
+    """In each way of being seen; nor do they take another's place among the second's lines."""
+    watch = Watch(ProbeSettings(lines_a_second=1), kernel.find_taker, lambda source: source[-1] == 2)
+    watch.own_addresses = frozenset({pack("192.0.2.1")})
+    ours, friend = pack("192.0.2.1"), pack("192.0.2.2")
+    for number in range(3):
+        assert watch.judge(probe(), "eth0", number, b"") == ()
+        assert watch.judge_connect(UDP, 69, friend, ours, number) == ()
+        assert watch.judge_answered(probe(flags=0), "eth0", number) == ()
+    assert (watch.counters.ignored, watch.counters.reported, watch.counters.left_out) == (9, 0, 0)
+    assert len(watch.judge(probe(source="192.0.2.3"), "eth0", 3, b"")) == 1
