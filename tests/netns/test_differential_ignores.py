@@ -1,4 +1,4 @@
-"""The real PortSentry 1.2 and our probe read the same ignore file: whom they leave out, what they say of it."""
+"""The real PortSentry 1.2 and our probe read the same ignore file: whom they leave out, what they say."""
 
 from __future__ import annotations
 
