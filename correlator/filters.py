@@ -155,6 +155,8 @@ class _TextPattern:
 
     def find(self, line: Line, search: Search) -> dict[str, str] | None:
         """Return the fields, or None where the pattern is not in the line."""
+        if self.literal not in line.header.body:
+            return None  # a filter's other patterns brought the line here: far cheaper than an expression
         found = search(self.compiled, line.header.body)
         if found is None:
             return None
