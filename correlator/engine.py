@@ -244,6 +244,8 @@ def format_decision(decision: Decision, *, word: str = "") -> str:
     """Return the stable line that announces a decision; `word` replaces its first word.
 
     `block source=192.0.2.9 jail=portscan strikes=6 span=60s ports=1,7,11 until=2026-01-02T03:04:05Z`
+    and ` spoofable=yes` behind it where anybody could have forged all of the evidence: who counts such lines
+    over days, as our own filter `portward` does, must not give a forger more than the jail gave him.
     """
     match decision:
         case Block():
@@ -251,9 +253,10 @@ def format_decision(decision: Decision, *, word: str = "") -> str:
             ports = ",".join(map(str, decision.ports[:_PORTS_SHOWN])) or "-"
             more = f",+{len(decision.ports) - _PORTS_SHOWN}" if len(decision.ports) > _PORTS_SHOWN else ""
             until = "forever" if decision.until is None else format_instant(decision.until)
+            forged = " spoofable=yes" if decision.is_spoofable else ""
             return (
                 f"{first} source={decision.source} jail={decision.jail} strikes={decision.strikes}"
-                f" span={decision.span / SECOND:g}s ports={ports}{more} until={until}"
+                f" span={decision.span / SECOND:g}s ports={ports}{more} until={until}{forged}"
             )
         case Ignore():
             return f"ignore source={decision.source} jail={decision.jail} reason={decision.reason!r}"

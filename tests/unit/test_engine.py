@@ -1,5 +1,6 @@
 """The engine: chunks in, decisions out; the same every time, and again after a restart."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,11 @@ def test_the_announcing_line_is_stable(make_engine):
     (block,) = make_engine(span=60 * SECOND).feed(_chunk(_line("192.0.2.9", 1))).decisions
     assert isinstance(block, Block)
     assert format_decision(block) == (
+        "block source=192.0.2.9 jail=portscan strikes=1 span=60s ports=1 until=2026-11-22T14:39:22Z"
+        " spoofable=yes"
+    )
+    proved = dataclasses.replace(block, is_spoofable=False)
+    assert format_decision(proved) == (
         "block source=192.0.2.9 jail=portscan strikes=1 span=60s ports=1 until=2026-11-22T14:39:22Z"
     )
     release = Release(parse_source("192.0.2.9"), "by hand")
