@@ -19,7 +19,6 @@ import sqlite3
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from correlator.config.site import Site, build_engine
 from correlator.enforcer.lines import Printer
@@ -30,7 +29,8 @@ from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Releas
 from correlator.outbox import Outbox
 from correlator.status_file import StatusFile
 from correlator.store.state import State
-from correlator.tailers.file import FileTailer, Position
+from correlator.tailers.file import FileTailer
+from correlator.tailers.opened import read_position
 from correlator.tailers.wake import Wake
 
 _POLL_SECONDS = 0.5
@@ -231,7 +231,7 @@ class Correlator:
     def _write(self, step: Step) -> None:
         self._state.record(
             positions={
-                origin: [_position_row(position) for position in tailer.positions]
+                origin: [position.as_row() for position in tailer.positions]
                 for origin, tailer in self._tailers.items()
             },
             strikes=step.strikes,
@@ -267,7 +267,7 @@ class Correlator:
 
     def _tailer(self, origin: str) -> FileTailer:
         rows = self._state.positions(origin)
-        return FileTailer(Path(origin), None if rows is None else [_read_position(row) for row in rows])
+        return FileTailer(Path(origin), None if rows is None else [read_position(row) for row in rows])
 
     # The outside
 
@@ -347,15 +347,6 @@ def _bind_nudge(path: Path) -> socket.socket:
     finally:
         os.umask(before)
     return nudge
-
-
-def _position_row(position: Position) -> dict[str, Any]:
-    return {**dataclasses.asdict(position), "head": position.head.hex()}
-
-
-def _read_position(row: dict[str, Any]) -> Position:
-    head, is_skipping = bytes.fromhex(row["head"]), row.get("is_skipping", False)
-    return Position(row["device"], row["inode"], row["offset"], head, is_skipping)
 
 
 def _say(line: str) -> None:

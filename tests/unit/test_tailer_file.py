@@ -13,13 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from correlator.model import SECOND
-from correlator.tailers.file import FileTailer, Position
+from correlator.tailers.file import FileTailer
+from correlator.tailers.opened import Position
 
 NOW = time.time_ns() // 1_000
 """The kernel stamps files by its own clock, so the tests follow it."""
 FIRST = "x" * 80 + "\n"
 """A first line that is longer than the first bytes that are remembered."""
 PACK = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+try:
+    import zstandard
+except ImportError:
+    pass
+else:
+    PACK[".zst"] = zstandard.ZstdCompressor().compress
 
 
 @pytest.fixture
@@ -301,7 +308,7 @@ def test_a_missed_file_that_cannot_be_read_is_counted_and_said(log):
     log.write_text("b\n")
     tailer = FileTailer(log, positions)
     assert _read(tailer) == "b\n"
-    assert tailer.trouble == "lines may be lost: alert.log.1.zst cannot be read"
+    assert tailer.trouble.startswith("lines may be lost: alert.log.1.zst cannot be read: ")
 
 
 def test_a_damaged_compressed_file_is_counted_and_said(log):
@@ -524,6 +531,110 @@ def test_a_position_beyond_the_end_is_not_believed(log):
     tailer = FileTailer(log, positions)
     assert _read(tailer) == FIRST
     assert tailer.losses == 1
+
+
+def test_a_hole_before_a_line_is_no_part_of_it(log):
+    """A truncation under a writer that keeps its offset: a hole as wide as the log was, then a line."""
+    tailer = _seen(log, "a\n")
+    with log.open("r+b") as writer:
+        writer.truncate(0)
+        writer.seek(5_000_000_000)
+        writer.write(b"b\n")
+    (chunk,) = tailer.read(NOW)
+    assert (chunk.offset, chunk.data) == (5_000_000_000, b"b\n")
+    assert (tailer.truncations, tailer.holes, tailer.long_lines) == (1, 1, 0)
+
+
+def test_nuls_between_lines_are_no_part_of_them(log):
+    """A crash of the host leaves them; each line keeps its place in the file."""
+    log.write_bytes(b"a\n\0\0\0b\n\0c\nd\0d\n")
+    chunks = list(FileTailer(log, from_start=True).read(NOW))
+    assert [(chunk.offset, chunk.data) for chunk in chunks] == [(0, b"a\n"), (5, b"b\n"), (8, b"c\nd\0d\n")]
+
+
+def test_room_that_a_writer_took_beforehand_is_not_passed_over(log):
+    """Its next line comes where the NULs begin."""
+    log.write_bytes(b"a\n" + bytes(100_000))
+    tailer = FileTailer(log, from_start=True)
+    assert _read(tailer) == "a\n"
+    with log.open("r+b") as writer:
+        writer.seek(2)
+        writer.write(b"b\n")
+        os.utime(log)
+    assert _read(tailer) == "b\n"
+    assert tailer.holes == 0
+
+
+def test_bytes_that_are_no_text_are_handed_out_as_they_are(log):
+    """What they mean is decided by who reads the line."""
+    log.write_bytes(b"caf\xe9 \xff\n")
+    assert [chunk.data for chunk in FileTailer(log, from_start=True).read(NOW)] == [b"caf\xe9 \xff\n"]
+
+
+def _configure_olddir(tmp_path, olddir):
+    folder = tmp_path / "etc/logrotate.d"
+    folder.mkdir(parents=True)
+    (folder / "app").write_text(f"{tmp_path}/*.log {{\n  daily\n  olddir {olddir}\n  # olddir /nowhere\n}}\n")
+    return tmp_path / "etc"
+
+
+@pytest.mark.parametrize("is_absolute", [False, True])
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_the_rest_is_found_in_the_folder_that_logrotate_was_given(log, tmp_path, is_absolute, is_copied):
+    """With `olddir`, a rotated log leaves its folder; where to, logrotate's own files say."""
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    old = elsewhere if is_absolute else tmp_path / "old"
+    old.mkdir()
+    etc = _configure_olddir(tmp_path, old if is_absolute else "old")
+    log.write_text("a\n")
+    first = FileTailer(log, from_start=True, configuration=etc)
+    _read(first)
+    positions = first.positions
+    _append(log, "b\n")
+    if is_copied:
+        _copytruncate(log, old / "alert.log-20260102")
+    else:
+        os.rename(log, old / "alert.log-20260102")
+    _pack(old / "alert.log-20260102", ".gz")
+    _append(log, "c\n")
+    assert _read(first) == "b\nc\n"
+    again = FileTailer(log, positions, configuration=etc)
+    assert _read(again) == "b\nc\n"
+    assert again.losses == 0
+
+
+def test_another_logs_rotation_in_a_common_folder_is_not_ours(log, tmp_path):
+    """Two hosts' access.log in one `olddir`: only what begins as ours did is ours."""
+    old = tmp_path.parent / f"{tmp_path.name}-old"
+    old.mkdir()
+    etc = _configure_olddir(tmp_path, old)
+    log.write_text("a\n")
+    tailer = FileTailer(log, from_start=True, configuration=etc)
+    _read(tailer)
+    os.rename(log, old / "alert.log.1")
+    (old / "alert.log.2").write_text("another's\n")
+    log.write_text("b\n")
+    assert _read(tailer) == "b\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["alert-20260102.log", "alert.log-2026-01-02", "alert.log.20260102", "alert.log-20260102-1767312000"],
+)
+def test_dated_names_are_rotations(log, name):
+    """Logrotate's `dateext`, with `extension` and with usual forms of `dateformat`."""
+    positions = _seen(log, "a\n").positions
+    _append(log, "b\n")
+    os.rename(log, log.with_name(name))
+    log.write_text("c\n")
+    assert _read(FileTailer(log, positions)) == "b\nc\n"
+
+
+def test_a_file_that_did_not_change_is_not_opened_again(log):
+    """A quiet log costs one look at its name: hundreds may be followed."""
+    tailer = _seen(log, "a\n")
+    tailer._notice_truncation = lambda: pytest.fail("it was looked into")
+    assert _read(tailer, NOW + SECOND) == ""
 
 
 PIECES = st.lists(
