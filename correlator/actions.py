@@ -23,8 +23,8 @@ Argv = tuple[str, ...]
 
 KINDS = ("nftables", "hosts-deny", "command", "record")
 """`nftables` and `hosts-deny` are native, `record` writes the block down and does nothing else."""
-WAYS = ("", "route", "wrappers", "command")
-"""As what PortSentry's log tells of an action: a dropped route, TCP wrappers, an external command."""
+WAYS = ("", "route", "wrappers", "command", "nothing")
+"""As what PortSentry's log tells of it: a dropped route, TCP wrappers, an external command, no response."""
 TOKENS = ("TARGET", "PORT", "MODE", "PROTOCOL", "FAMILY", "JAIL", "REQUEST", "UNTIL", "SECONDS")
 
 _TOKEN = re.compile(r"\$([A-Z]+)\$")

@@ -23,10 +23,13 @@ from pathlib import Path
 from correlator.config.site import Site, build_engine
 from correlator.enforcer.lines import Printer
 from correlator.enforcer.never_block import NeverBlock
+from correlator.enforcer.protocol import DeedEvent
 from correlator.engine import Step, format_decision
 from correlator.kernel.process import die_with_parent, hold_lock, keep_capabilities, notify, run_ahead
 from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Release, Source, printable
 from correlator.outbox import Outbox
+from correlator.response_log import ResponseLog
+from correlator.responses import Responses
 from correlator.status_file import StatusFile
 from correlator.store.state import State
 from correlator.tailers.file import FileTailer
@@ -90,11 +93,14 @@ class Correlator:
             site.paths.enforcer_socket,
             self._selector,
             is_used=any(jail.is_blocking for jail in site.jails.values()),
+            modes=site.probe.modes,
             heard=self._note,
+            acted=self._note_action,
             agree=self._agree,
             say=_say,
         )
         self._status = StatusFile(site.paths.correlator_status, mode=0o640)  # it shows lines
+        self._responses = _response_log(site)
         self._unrecorded = Step()
         self._unrecorded_outcomes: list[Outcome] = []
         self._state_trouble = ""
@@ -129,6 +135,8 @@ class Correlator:
         for tailer in self._tailers.values():
             tailer.close()
         self._outbox.close()
+        if self._responses is not None:
+            self._responses.close()
         self._state.close()
 
     def _turn(self) -> None:
@@ -158,10 +166,14 @@ class Correlator:
             self._prune()
         if self._now >= self._status_at:
             self._tell_status()
+        if self._responses is not None:
+            self._responses.flush()
         # in quiet moments, so that a decision need not wait for it
         self._guard.refresh(self._now, is_early=True)
 
     def _carry_out(self, step: Step) -> None:
+        if self._responses is not None:
+            self._responses.denied(step.denied)
         for decision in step.decisions:
             if not isinstance(decision, Block):
                 self._counts["ignored"] += 1
@@ -171,6 +183,8 @@ class Correlator:
             elif decision.is_observed:
                 self._counts["observed"] += 1
                 _say(format_decision(decision))
+                if self._responses is not None:
+                    self._responses.decided(decision)
             else:
                 self._outbox.put(decision)
 
@@ -184,11 +198,20 @@ class Correlator:
                 self._counts["blocks"] += 1
                 until = block.until if outcome.until is None else outcome.until
                 _say(format_decision(dataclasses.replace(block, until=until)))
+                if self._responses is not None and outcome.kind is OutcomeKind.DONE:
+                    self._responses.done(block)
             case OutcomeKind.FAILED | OutcomeKind.REFUSED:
                 self._counts["failed"] += 1
                 _say(f"{outcome.kind.value} source={outcome.source} reason={printable(outcome.detail)!r}")
             case _:  # what ends a block is said by the enforcer, which ended it
                 pass
+
+    def _note_action(self, deed: DeedEvent) -> None:
+        """Take how one action of a block ended, ours or anybody's."""
+        if deed.ending == "failed":
+            _say(f"failed source={deed.source} action={deed.action} reason={printable(deed.detail)!r}")
+        if self._responses is not None:
+            self._responses.acted(deed)
 
     # Memory
 
@@ -335,6 +358,14 @@ class Correlator:
     def _drain_signals(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._hang_up[0], 512)
+
+
+def _response_log(site: Site) -> ResponseLog | None:
+    """Return where PortSentry's lines about responses go, None where they are not wanted."""
+    if not site.correlator.response_lines:
+        return None
+    routes = [action.name for action in site.enforcer.actions if action.says == "route"]
+    return ResponseLog(site.probe, Responses(site.probe.modes, routes))
 
 
 def _bind_nudge(path: Path) -> socket.socket:

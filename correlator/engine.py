@@ -51,6 +51,8 @@ class Step:
     """Strikes that wait in a window now: what a restart must bring back."""
     settled: list[Strike] = field(default_factory=list)
     """Strikes whose window decided: all of their key up to their time are used up."""
+    denied: list[Event] = field(default_factory=list)
+    """Events of sources that were denied already, and that no jail counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,14 +211,19 @@ class Engine:
         return decisions
 
     def _take(self, event: Event, step: Step) -> None:
+        is_denied = is_counted = False
         for _jail, verdict in self.judge(event):
             if verdict.reach is None or verdict.strike is None:
+                is_denied |= verdict.is_denied
                 continue
+            is_counted = True
             if verdict.reach.is_decided:
                 step.settled.append(verdict.reach.items[-1])
             else:
                 step.strikes.append(verdict.strike)
             step.decisions += verdict.decisions
+        if is_denied and not is_counted:
+            step.denied.append(event)
 
     def _denied_at(self, at: Micros) -> Callable[[Source], bool]:
         return lambda source: self._is_denied(source, at)

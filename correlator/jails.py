@@ -95,6 +95,9 @@ class Verdict:
     further: tuple[Block | Ignore, ...] = ()
     """What was decided beside it: the other sources that struck in a window over an account or an address."""
 
+    is_denied: bool = False
+    """True where nothing was counted because the source is denied already."""
+
     @property
     def decisions(self) -> tuple[Block | Ignore, ...]:
         """All that was decided."""
@@ -169,7 +172,7 @@ class Jail:
             return Verdict(key, None, None, f"ignored: {entry}")
         if is_denied(event.source):
             self.counters.denied_already += 1
-            return Verdict(key, None, None, "denied already")
+            return Verdict(key, None, None, "denied already", is_denied=True)
         value = self._value(event)
         if value is None:
             self.counters.incomplete += 1

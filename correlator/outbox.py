@@ -12,10 +12,12 @@ import selectors
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from correlator.attackalert import mode_of
 from correlator.enforcer.client import EnforcerClient
 from correlator.enforcer.protocol import (
     BlockRequest,
     BlocksAnswer,
+    DeedEvent,
     ErrorAnswer,
     ListRequest,
     OutcomeAnswer,
@@ -24,6 +26,7 @@ from correlator.enforcer.protocol import (
 )
 from correlator.errors import PermissionDeniedError, ProtocolError, UnreachableError
 from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Source, printable
+from correlator.responses import last_probe
 
 _ANSWER_SECONDS = 0.002
 _RECONNECT_EVERY: Micros = SECOND // 5
@@ -37,6 +40,7 @@ class Outbox:
     """Blocks on their way to the enforcer.
 
     `heard` takes each outcome with its block, None where the block was not ours or was answered before;
+    `acted` takes how each action of a block ended;
     `agree` takes, after each connect, every source that the enforcer holds;
     `say` takes a line for people. With `is_used` false (nothing blocks) no connection is made.
     """
@@ -47,14 +51,18 @@ class Outbox:
         selector: selectors.BaseSelector,
         *,
         is_used: bool,
+        modes: tuple[str, ...] = (),
         heard: Callable[[Outcome, Block | None], None],
+        acted: Callable[[DeedEvent], None],
         agree: Callable[[frozenset[Source]], None],
         say: Callable[[str], None],
     ) -> None:
         self._path = path
         self._selector = selector
         self._is_used = is_used
+        self._modes = modes
         self._heard = heard
+        self._acted = acted
         self._agree = agree
         self._say = say
         self._client: EnforcerClient | None = None
@@ -138,6 +146,8 @@ class Outbox:
                 case OutcomeEvent(outcome=outcome):
                     if outcome.kind in (OutcomeKind.EXPIRED, OutcomeKind.RELEASED):
                         self._heard(outcome, self._waiting.pop(outcome.request, None))
+                case DeedEvent():
+                    self._acted(answer)
                 case BlocksAnswer(blocks=blocks, has_more=has_more):
                     self._held.update(block.source for block in blocks)
                     if not has_more:
@@ -178,6 +188,7 @@ class Outbox:
     def _send(self, block: Block) -> None:
         if self._client is None:
             return
+        probe = last_probe(block)
         last = f", last: {printable(block.evidence[-1].line)}" if block.evidence else ""
         request = BlockRequest(
             id=self._next_id(),
@@ -189,6 +200,8 @@ class Outbox:
             protocol=block.protocol,
             reason=f"{block.strikes} strikes in {block.span / SECOND:g}s{last}"[:_MAX_REASON],
             actions=block.actions,
+            mode="" if probe is None else mode_of(probe, self._modes),
+            name="" if probe is None or probe.name == probe.address else probe.name,
         )
         self._asked[request.id] = block.request
         try:

@@ -134,6 +134,8 @@ class CorrelatorSettings:
     paths: Paths = Paths()
     is_blocking: bool = False
     """False is mode observe: decide, say so, and block nothing."""
+    response_lines: bool = False
+    """Write PortSentry's lines about responses too: blocked via, already blocked, ignoring."""
     max_sources: int = 100_000
     """Sources in one jail's table; the idlest leaves first, and is counted."""
     max_line: int = 8192
