@@ -103,6 +103,10 @@ def _run_correlator(options: argparse.Namespace) -> int:
 
 
 def _run_enforcer(options: argparse.Namespace) -> int:
+    from correlator.config.actions import with_actions
     from correlator.enforcer.service import run_enforcer
 
-    return run_enforcer(sites.load_settings(options, mode=options.mode).enforcer)
+    settings, faults = with_actions(sites.load_settings(options, mode=options.mode))
+    for fault in faults:
+        complain(f"portward: {fault}")
+    return run_enforcer(settings.enforcer)

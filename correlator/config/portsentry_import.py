@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from correlator.actions import ActionDefinition, Commands
 from correlator.config.portsentry import PortSentryConf
 from correlator.config.portsentry_settings import Gap
 from correlator.config.settings import SiteSettings
@@ -27,10 +28,28 @@ def format_portward_toml(settings: SiteSettings, conf: PortSentryConf, gaps: Ite
         "",
         *_probe(settings, conf),
         "",
+        "[correlator]",
+        _line(
+            "response_lines",
+            json.dumps(settings.correlator.response_lines),
+            "PortSentry's lines about what it did",
+        ),
+        "",
+        "[enforcer]",
+        _line(
+            "blocked_modes",
+            json.dumps(list(settings.enforcer.blocked_modes)),
+            "a blocked file for each, as PortSentry",
+        ),
+        "",
         *_paths(settings, conf),
     ]
     for jail in settings.jails.values():
         lines += ["", *_jail(jail, conf, is_blocking=settings.correlator.is_blocking)]
+    used = {name for jail in settings.jails.values() for name in jail.actions}
+    for action in settings.actions.values():
+        if action.name in used:
+            lines += ["", *_action(action, conf)]
     return "\n".join(lines) + "\n"
 
 
@@ -86,10 +105,43 @@ def _jail(jail: JailDefinition, conf: PortSentryConf, *, is_blocking: bool) -> l
             "for packets that anybody can forge; PortSentry does not tell them apart",
         ),
         _line("spoofable_a_minute", str(jail.spoofable_a_minute), "new sources on such packets alone"),
-        _line("actions", json.dumps(list(jail.actions)), "in place of KILL_ROUTE and KILL_HOSTS_DENY"),
+        _line("actions", json.dumps(list(jail.actions)), "in this order"),
     ]
     if jail.is_blocking is not is_blocking:
         lines.append(_line("mode", _text("block" if jail.is_blocking else "observe"), _blocks(conf)))
+    return lines
+
+
+def _action(action: ActionDefinition, conf: PortSentryConf) -> list[str]:
+    """Return the table of an action that is not one of ours."""
+    lines = [f"[action.{action.name}]", _line("kind", _text(action.kind), "see portward-action(5)")]
+    lines.append(_line("description", _text(action.description), "for people"))
+    if action.says:
+        lines.append(_line("says", _text(action.says), "how the log tells of it"))
+    if action.kind == "hosts-deny":
+        lines.append(_line("line", _text(action.line), _origin("KILL_HOSTS_DENY", conf)))
+    if action.kind != "command":
+        return lines
+    directive = "KILL_ROUTE" if action.denies else "KILL_RUN_CMD"
+    families = [f"ipv{version}" for version in sorted(action.commands)]
+    lines += [
+        _line("families", json.dumps(families), "what the program can do"),
+        _line("denies", json.dumps(action.denies), "false: it tells somebody, and has nothing to undo"),
+        _line("timeout", _text(format_span(action.timeout)), "then it is killed; PortSentry waits for ever"),
+    ]
+    first, *others = (action.commands[version] for version in sorted(action.commands))
+    lines += _commands(first, _origin(directive, conf))
+    for other in others:
+        if other != first:
+            lines += [f"[action.{action.name}.ipv6]", *_commands(other, "the same for IPv6")]
+    return lines
+
+
+def _commands(commands: Commands, origin: str) -> list[str]:
+    """Return the commands of PortSentry's kind: one line for the shell each."""
+    lines = [_line("block", _text(commands.block[0][-1]), origin)]
+    if commands.release:
+        lines.append(_line("release", _text(commands.release[0][-1]), "ours: PortSentry undoes nothing"))
     return lines
 
 

@@ -2,7 +2,7 @@
 
 Right by default: SCAN_TRIGGER counts as its manual says, forged evidence blocks briefly, ranges are ranges.
 With `compat` each of these is as in the real program. Whatever has no place in our settings yet is a `Gap`,
-never dropped in silence. Pure: a configuration in, settings and gaps out.
+never dropped in silence. A configuration in, settings and gaps out; of the host only which programs it has.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from correlator.config.portsentry import (
     read_portsentry_conf,
     take_as_version_1,
 )
-from correlator.config.settings import SiteSettings
+from correlator.config.portsentry_actions import (
+    COMMAND,
+    ROUTE,
+    actions_for,
+    missing_program,
+    response_actions,
+    undo_route,
+)
+from correlator.config.settings import SiteSettings, needs_table
 from correlator.errors import Fault
 from correlator.jails import JailDefinition
 from correlator.model import SECOND, Micros
@@ -40,6 +48,7 @@ SPAN: Micros = _DAY
 COMPAT_SPAN: Micros = 364 * _DAY
 COMPAT_SPOOFABLE_BLOCK: Micros = 7000 * _DAY
 COMPAT_SPOOFABLE_A_MINUTE = 1_000_000
+IN_ITS_PLACE = "nft add element inet portward source4 { $TARGET$ }, which nftables does by itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,7 @@ class Gap:
     directive: str
     note: str
     is_lost: bool
-    """True: not done at all as yet. False: done otherwise, for the reason given."""
+    """True: not done at all. False: done otherwise, for the reason given."""
 
     def __str__(self) -> str:
         """One line that a person can act on."""
@@ -106,9 +115,14 @@ def settings_from_portsentry(
         where=conf.path,
         paths=paths,
         probe=map_probe(conf, paths, modes, compat=compat),
-        enforcer=EnforcerSettings(paths=paths, is_enforcing=is_blocking),
-        correlator=CorrelatorSettings(paths=paths, is_blocking=is_blocking),
+        enforcer=EnforcerSettings(
+            paths=paths,
+            is_enforcing=needs_table(jails),
+            blocked_modes=modes if conf.blocked_file is not None else (),
+        ),
+        correlator=CorrelatorSettings(paths=paths, is_blocking=is_blocking, response_lines=True),
         jails=jails,
+        actions=response_actions(conf),
         faults=(*faults, *_missing_ports(conf, modes)),
     )
     return settings, find_gaps(conf, modes, compat=compat)
@@ -150,21 +164,28 @@ def map_jails(
 
     PortSentry is one process a protocol, each with its own count; one jail adds them up, which sees more.
     """
-    protocols = [protocol for protocol in ("tcp", "udp") if _watches(modes, protocol)]
-    blocking = {protocol: _denies(conf, protocol) for protocol in protocols}
-    if compat or len(set(blocking.values())) > 1:
+    protocols = _protocols(modes)
+    actions = {protocol: runnable_actions(conf, protocol, compat=compat) for protocol in protocols}
+    if compat or len(set(actions.values())) > 1:
         return {
             f"portscan-{protocol}": _jail(
-                conf,
-                f"portscan-{protocol}",
-                f"portsentry-{protocol}",
-                is_blocking=blocking[protocol],
-                compat=compat,
+                conf, f"portscan-{protocol}", f"portsentry-{protocol}", actions[protocol], compat=compat
             )
             for protocol in protocols
         }
-    is_blocking = any(blocking.values())
-    return {"portscan": _jail(conf, "portscan", "portsentry", is_blocking=is_blocking, compat=compat)}
+    answers = next(iter(actions.values()), ())
+    return {"portscan": _jail(conf, "portscan", "portsentry", answers, compat=compat)}
+
+
+def runnable_actions(conf: PortSentryConf, protocol: str, *, compat: bool) -> tuple[str, ...]:
+    """Return the actions of a protocol whose program is on this host; with `compat` all of them."""
+    missing = set()
+    if missing_program(conf.kill_route):
+        missing.add(ROUTE)
+    if missing_program(conf.kill_run_cmd):
+        missing.add(COMMAND)
+    names = actions_for(conf, protocol, compat=compat)
+    return names if compat else tuple(name for name in names if name not in missing)
 
 
 def map_threshold(scan_trigger: int, *, compat: bool = False) -> int:
@@ -177,7 +198,7 @@ def map_threshold(scan_trigger: int, *, compat: bool = False) -> int:
 
 
 def _jail(
-    conf: PortSentryConf, name: str, filter_: str, *, is_blocking: bool, compat: bool
+    conf: PortSentryConf, name: str, filter_: str, actions: tuple[str, ...], *, compat: bool
 ) -> JailDefinition:
     default = JailDefinition(name="", where="", filters=())
     return JailDefinition(
@@ -189,7 +210,8 @@ def _jail(
         block_for=None,
         spoofable_block_for=COMPAT_SPOOFABLE_BLOCK if compat else default.spoofable_block_for,
         spoofable_a_minute=COMPAT_SPOOFABLE_A_MINUTE if compat else default.spoofable_a_minute,
-        is_blocking=is_blocking,
+        actions=actions or default.actions,
+        is_blocking=bool(actions),
     )
 
 
@@ -201,27 +223,29 @@ def find_gaps(conf: PortSentryConf, modes: tuple[str, ...], *, compat: bool = Fa
 
 
 def _lost(conf: PortSentryConf, modes: tuple[str, ...]) -> list[Gap]:
-    """Return what we do not do as yet."""
+    """Return what is not done."""
     found = []
-    commands = {
-        "KILL_ROUTE": (conf.kill_route, "where we block, nftables drops the source"),
-        "KILL_HOSTS_DENY": (conf.kill_hosts_deny, "hosts.deny is left alone"),
-        "KILL_RUN_CMD": (conf.kill_run_cmd, "no command is run"),
-    }
-    for name, (command, instead) in commands.items():
-        if command:
-            found.append(Gap(conf.where(name), name, f'not carried out yet: "{command}"; {instead}', True))
-    if conf.kill_run_cmd_first:
-        name = "KILL_RUN_CMD_FIRST"
-        found.append(Gap(conf.where(name), name, "1 has no effect yet: no command is run", True))
-    for protocol in ("tcp", "udp"):
-        name = f"BLOCK_{protocol.upper()}"
-        if _watches(modes, protocol) and _block(conf, protocol) == 2:
-            note = "2 runs the external command alone, which is not carried out yet; we only observe"
+    used = {name for protocol in _protocols(modes) for name in actions_for(conf, protocol, compat=False)}
+    if (
+        ROUTE in used
+        and not (missing := missing_program(conf.kill_route))
+        and not undo_route(conf.kill_route)
+    ):
+        note = "how to undo it is not known: a release leaves what it did in place, and says so"
+        found.append(Gap(conf.where("KILL_ROUTE"), "KILL_ROUTE", note, True))
+    for name, command, instead in (
+        ("KILL_ROUTE", conf.kill_route, f"; in its place: {IN_ITS_PLACE}"),
+        ("KILL_RUN_CMD", conf.kill_run_cmd, ""),
+    ):
+        missing = missing_program(command)
+        if missing and {"KILL_ROUTE": ROUTE, "KILL_RUN_CMD": COMMAND}[name] in used:
+            note = f"{missing} is not on this host, so it is not run{instead}"
             found.append(Gap(conf.where(name), name, note, True))
-    if conf.resolve_host:
-        note = "names are not looked up yet; the address stands in their place"
-        found.append(Gap(conf.where("RESOLVE_HOST"), "RESOLVE_HOST", note, True))
+    for protocol in _protocols(modes):
+        if _block(conf, protocol) == 2 and not conf.kill_run_cmd:
+            name = f"BLOCK_{protocol.upper()}"
+            note = "2 runs KILL_RUN_CMD alone, and there is none; we only observe"
+            found.append(Gap(conf.where(name), name, note, True))
     return found
 
 
@@ -244,8 +268,6 @@ def _different(conf: PortSentryConf, modes: tuple[str, ...], *, compat: bool) ->
             f"{conf.scan_trigger} probes are allowed within a day and the next blocks, as the manual says;"
             f" PortSentry alarms at number {conf.scan_trigger} and counts for ever"
         )
-    if conf.blocked_file is not None:
-        notes["BLOCKED_FILE"] = "one file for all modes, without PortSentry's .tcp, .atcp and so on behind it"
     written = conf.given.get("IGNORE_FILE")
     if written is not None and conf.ignore_file not in (None, Path(written.text or "")):
         notes["IGNORE_FILE"] = f"{conf.ignore_file} is read, from which Debian's init script built it"
@@ -276,6 +298,10 @@ def _take_first(conf: PortSentryConf, name: str) -> tuple[int, ...]:
     directive = conf.given.get(name)
     taken = take_as_version_1(directive.text or "") if directive else ()
     return tuple(port for port in taken if 1 <= port <= 65535)
+
+
+def _protocols(modes: tuple[str, ...]) -> list[str]:
+    return [protocol for protocol in ("tcp", "udp") if _watches(modes, protocol)]
 
 
 def _watches(modes: tuple[str, ...], protocol: str) -> bool:

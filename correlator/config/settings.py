@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from correlator.actions import ActionDefinition
 from correlator.config.jails import is_jail_name, read_jail
 from correlator.config.reader import File, Table
 from correlator.errors import Fault
@@ -46,6 +47,8 @@ class SiteSettings:
     correlator: CorrelatorSettings
     jails: dict[str, JailDefinition]
     faults: tuple[Fault, ...]
+    actions: Mapping[str, ActionDefinition] = field(default_factory=dict)
+    """Those that the settings files define themselves."""
 
     @property
     def fatal(self) -> tuple[Fault, ...]:
@@ -55,12 +58,18 @@ class SiteSettings:
     def in_mode(self, mode: str) -> SiteSettings:
         """Return the same with every jail observing, or every jail blocking."""
         is_blocking = mode == "block"
+        jails = {name: replace(jail, is_blocking=is_blocking) for name, jail in self.jails.items()}
         return replace(
             self,
-            enforcer=replace(self.enforcer, is_enforcing=is_blocking and bool(self.jails)),
+            enforcer=replace(self.enforcer, is_enforcing=needs_table(jails)),
             correlator=replace(self.correlator, is_blocking=is_blocking),
-            jails={name: replace(jail, is_blocking=is_blocking) for name, jail in self.jails.items()},
+            jails=jails,
         )
+
+
+def needs_table(jails: Mapping[str, JailDefinition]) -> bool:
+    """True where any of these jails has the kernel deny somebody."""
+    return any(jail.is_blocking and "nftables" in jail.actions for jail in jails.values())
 
 
 def settings_file(folder: Path | None) -> Path:
@@ -100,16 +109,18 @@ def load_settings(
     correlator = _correlator(table.table("correlator"), paths)
     files = [table, *(File(path, faults).table() for path in _jail_files(where.parent / "jails.d", faults))]
     jails = _jails(files, is_blocking=is_blocking, recommend=recommend or (lambda _name: {}))
+    actions = _actions(files)
     for file_table in files:
         file_table.finish()
     settings = SiteSettings(
         where=where,
         paths=paths,
         probe=probe,
-        enforcer=replace(enforcer, is_enforcing=any(jail.is_blocking for jail in jails.values())),
+        enforcer=replace(enforcer, is_enforcing=needs_table(jails)),
         correlator=replace(correlator, is_blocking=is_blocking),
         jails=jails,
         faults=tuple(faults),
+        actions=actions,
     )
     return settings if mode is None else settings.in_mode(mode)
 
@@ -137,6 +148,23 @@ def _jails(files: list[Table], *, is_blocking: bool, recommend: Recommend) -> di
         for name, table in tables.items()
         if is_jail_name(name, table)
     }
+
+
+def _actions(files: list[Table]) -> dict[str, ActionDefinition]:
+    """Return the actions of the tables `[action.NAME]`, read only where there are any."""
+    tables: dict[str, Table] = {}
+    for file_table in files:
+        tables |= file_table.named_tables("action")
+    if not tables:
+        return {}
+    from correlator.config.actions import faults_of_owner, read_action
+
+    for file in {table.file.path: table.file for table in tables.values()}.values():
+        file.faults += faults_of_owner(file.path)
+    actions = {name: read_action(name, table) for name, table in tables.items()}
+    for table in tables.values():
+        table.finish()
+    return actions
 
 
 def _jail_files(folder: Path, faults: list[Fault]) -> list[Path]:
@@ -229,9 +257,18 @@ def _enforcer(table: Table, paths: Paths) -> EnforcerSettings:
         allowed_users=frozenset(table.texts("allowed_users", tuple(default.allowed_users))),
         never_block=table.sources("never_block"),
         sync_every=table.duration("sync_every", default.sync_every, least=SECOND),
+        blocked_modes=_blocked_modes(table),
     )
     table.finish()
     return found
+
+
+def _blocked_modes(table: Table) -> tuple[str, ...]:
+    modes = table.texts("blocked_modes")
+    if not set(modes) <= set(PROBE_MODES):
+        table.fault("blocked_modes", list(modes), "some of " + ", ".join(map(repr, PROBE_MODES)))
+        return ()
+    return modes
 
 
 def _correlator(table: Table, paths: Paths) -> CorrelatorSettings:
@@ -241,6 +278,7 @@ def _correlator(table: Table, paths: Paths) -> CorrelatorSettings:
         max_sources=table.number("max_sources", default.max_sources, least=1, most=10_000_000),
         max_line=table.number("max_line", default.max_line, least=256, most=1 << 20),
         pattern_timeout=table.duration("pattern_timeout", default.pattern_timeout),
+        response_lines=table.truth("response_lines", default=default.response_lines),
     )
     table.finish()
     return found

@@ -7,16 +7,17 @@ should stop a start, one in a filter's or a jail's own file only takes that filt
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from correlator.config.actions import ActionShelf
 from correlator.config.filters import ALERT_LOG_TOKEN, load_filter
 from correlator.config.jails import unknown_kinds
 from correlator.config.reader import near_miss
 from correlator.config.settings import SiteSettings, UnknownFilterError, load_settings, settings_file
+from correlator.config.vendor import vendor_folder
 from correlator.engine import Engine
 from correlator.errors import Fault
 from correlator.filters import FilterDefinition
@@ -24,24 +25,12 @@ from correlator.jails import Jail, JailDefinition
 from correlator.model import JOURNAL, Source
 from correlator.whole_line_filters import run_filter
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-
 
 @dataclass(frozen=True, slots=True)
 class Site(SiteSettings):
     """The effective configuration: jails here have all the filters they name."""
 
-    filters: dict[str, FilterDefinition]
-
-
-def vendor_folder(kind: str) -> Path:
-    """Return where Portward's own `filters` or `actions` are: in a checkout, a wheel, or Debian's package."""
-    candidates = (
-        _PACKAGE.parent / kind,
-        Path(sys.prefix) / "share/portward" / kind,
-        Path("/usr/share/portward") / kind,
-    )
-    return next((folder for folder in candidates if folder.is_dir()), candidates[-1])
+    filters: dict[str, FilterDefinition] = field(default_factory=dict)
 
 
 def load_site(folder: Path | None = None, *, mode: str | None = None) -> Site:
@@ -50,14 +39,18 @@ def load_site(folder: Path | None = None, *, mode: str | None = None) -> Site:
     shelf = FilterShelf(settings_at.parent / "filters")
     settings = load_settings(folder, mode=mode, recommend=shelf.recommend)
     faults = list(settings.faults)
-    jails = _sound_jails(settings.jails, shelf, faults)
+    actions = ActionShelf(settings)
+    jails = _sound_jails(settings.jails, shelf, actions, faults)
+    used = sorted({name for jail in jails.values() for name in jail.actions})
+    enforcer = replace(settings.enforcer, actions=actions.load_all(used))
     filters = {
         name: _with_alert_log(definition, str(settings.paths.alert_log))
         for name, definition in sorted(shelf.loaded.items())
         if any(name in jail.filters for jail in jails.values())
     }
-    values = {field.name: getattr(settings, field.name) for field in fields(SiteSettings)}
-    return Site(**{**values, "jails": jails, "faults": (*faults, *shelf.faults)}, filters=filters)
+    values = {member.name: getattr(settings, member.name) for member in fields(SiteSettings)}
+    values |= {"jails": jails, "enforcer": enforcer, "faults": (*faults, *shelf.faults, *actions.faults)}
+    return Site(**values, filters=filters)
 
 
 class FilterShelf:
@@ -125,13 +118,12 @@ def build_engine(site: Site, *, ignored_by: Callable[[Source], str | None]) -> E
 
 
 def _sound_jails(
-    jails: dict[str, JailDefinition], shelf: FilterShelf, faults: list[Fault]
+    jails: dict[str, JailDefinition], shelf: FilterShelf, actions: ActionShelf, faults: list[Fault]
 ) -> dict[str, JailDefinition]:
     """Return the jails that can run; a filter or action that is not there is a fault of the jail.
 
-    A filter that is there and has faults is at fault itself: it must not stop what is sound.
+    A filter or action that is there and has faults is at fault itself: it must not stop what is sound.
     """
-    known_actions = sorted(path.stem for path in vendor_folder("actions").glob("*.toml"))
     sound = {}
     for name, jail in jails.items():
         present = tuple(filter_ for filter_ in jail.filters if shelf.load(filter_) is not None)
@@ -145,9 +137,10 @@ def _sound_jails(
             for filter_ in sorted(set(jail.filters) - set(shelf.paths))
         ]
         faults += [
-            Fault(jail.where, f"jail.{name}.actions", repr(action), "one of " + ", ".join(known_actions))
-            for action in sorted(set(jail.actions) - set(known_actions))
+            Fault(jail.where, f"jail.{name}.actions", repr(action), "one of " + ", ".join(actions.names))
+            for action in sorted(set(jail.actions) - set(actions.names))
         ]
+        usable = tuple(action for action in jail.actions if actions.load(action) is not None)
         patterns = {
             filter_: [pattern.name for pattern in shelf.loaded[filter_].patterns] for filter_ in present
         }
@@ -159,5 +152,5 @@ def _sound_jails(
         kinds = {kind.partition("/")[0] for kind in jail.all_of}
         can_decide = kinds <= set(present) and not any(key == "all_of" for key, _kind, _known in unknown)
         if present and can_decide:
-            sound[name] = replace(jail, filters=present)
+            sound[name] = replace(jail, filters=present, actions=usable or jail.actions)
     return sound

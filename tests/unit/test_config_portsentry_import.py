@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from correlator.cli import main
+from correlator.config.actions import with_actions
 from correlator.config.filters import load_filter
 from correlator.config.portsentry import (
     find_static_ignore_file,
@@ -16,6 +17,7 @@ from correlator.config.portsentry import (
     read_debian_modes,
     read_portsentry_conf,
 )
+from correlator.config.portsentry_actions import response_actions, undo_route
 from correlator.config.portsentry_import import format_portward_toml
 from correlator.config.portsentry_settings import expand_modes, map_threshold, settings_from_portsentry
 from correlator.config.site import load_site
@@ -40,7 +42,7 @@ def parse(text):
 def blocking(protocols="TCP UDP", **directives):
     """A configuration that denies, of the protocols given."""
     lines = [f'BLOCK_{protocol}="1"' for protocol in protocols.split()]
-    lines += ['KILL_ROUTE="/sbin/iptables -I INPUT -s $TARGET$ -j DROP"']
+    lines += ['KILL_ROUTE="/bin/true -I INPUT -s $TARGET$ -j DROP"'] if "KILL_ROUTE" not in directives else []
     conf, faults = parse("\n".join([*lines, *(f'{name}="{value}"' for name, value in directives.items())]))
     assert faults == ()
     return conf
@@ -86,11 +88,7 @@ def test_debians_own_file_means_what_portsentry_does():
         False,
     )
     assert not settings.enforcer.is_enforcing
-    assert [(gap.directive, gap.is_lost) for gap in gaps] == [
-        ("BLOCKED_FILE", False),
-        ("KILL_ROUTE", True),
-        ("KILL_HOSTS_DENY", True),
-    ]
+    assert gaps == ()  # it blocks nobody: its commands are never run
 
 
 @pytest.mark.parametrize(
@@ -133,7 +131,7 @@ def test_forged_evidence_blocks_briefly_but_under_compat():
 
 @pytest.mark.parametrize("value", ["0", "2"])
 def test_block_0_and_2_only_observe(value):
-    """2 runs the external command alone, which is not carried out yet, and is said."""
+    """2 runs the external command alone; where there is none, that is said."""
     conf, _ = parse(f'BLOCK_TCP="{value}"\nKILL_ROUTE="x $TARGET$"')
     settings, gaps = settings_from_portsentry(conf, modes=("atcp",))
     assert not settings.jails["portscan"].is_blocking
@@ -171,15 +169,90 @@ def test_modes_of_either_version():
 
 
 def test_what_has_no_place_yet_is_said():
-    """Each with its line and the text as written."""
+    """Each with its line: a program that this host lacks, and what does its work; what nobody can undo."""
     conf = blocking(
-        KILL_RUN_CMD="/bin/mail $TARGET$", KILL_RUN_CMD_FIRST="1", RESOLVE_HOST="1", SCAN_TRIGGER="2"
+        KILL_ROUTE="/sbin/no-ipchains -I input -s $TARGET$ -j DENY -l", KILL_RUN_CMD="/bin/no-mail $TARGET$"
     )
-    lost = {gap.directive: str(gap) for gap in settings_from_portsentry(conf)[1] if gap.is_lost}
-    assert '"/bin/mail $TARGET$"; no command is run' in lost["KILL_RUN_CMD"]
-    assert lost["KILL_RUN_CMD"].startswith(f"{PATH}:4: KILL_RUN_CMD: ")
-    assert "names are not looked up yet" in lost["RESOLVE_HOST"]
-    assert list(lost) == ["KILL_ROUTE", "KILL_RUN_CMD", "KILL_RUN_CMD_FIRST", "RESOLVE_HOST"]
+    settings, gaps = settings_from_portsentry(conf)
+    lost = {gap.directive: str(gap) for gap in gaps if gap.is_lost}
+    assert lost["KILL_ROUTE"].startswith(f"{PATH}:3: KILL_ROUTE: /sbin/no-ipchains is not on this host")
+    assert "nft add element inet portward source4" in lost["KILL_ROUTE"]
+    assert (
+        lost["KILL_RUN_CMD"] == f"{PATH}:4: KILL_RUN_CMD: /bin/no-mail is not on this host, so it is not run"
+    )
+    assert list(lost) == ["KILL_ROUTE", "KILL_RUN_CMD"]
+    assert settings.jails["portscan"].actions == ("nftables",)
+    gaps = settings_from_portsentry(blocking(KILL_ROUTE="/bin/true block $TARGET$"))[1]
+    assert "how to undo it is not known" in next(gap.note for gap in gaps if gap.directive == "KILL_ROUTE")
+
+
+@pytest.mark.parametrize(
+    ("directives", "compat", "expected"),
+    [
+        ("BLOCK=1 ROUTE DENY RUN", False, "nftables kill-hosts-deny kill-route kill-run-cmd"),
+        ("BLOCK=1 ROUTE DENY RUN FIRST", False, "kill-run-cmd nftables kill-hosts-deny kill-route"),
+        ("BLOCK=1 ROUTE DENY RUN", True, "kill-hosts-deny kill-route kill-run-cmd"),
+        ("BLOCK=1 DENY", False, "nftables kill-hosts-deny"),
+        ("BLOCK=1 RUN", False, "kill-run-cmd"),
+        ("BLOCK=1", False, ""),
+        ("BLOCK=1", True, "record"),
+        ("BLOCK=2 ROUTE DENY RUN", False, "kill-run-cmd"),
+        ("BLOCK=2 ROUTE", False, ""),
+        ("BLOCK=2 ROUTE", True, "record"),
+        ("BLOCK=0 ROUTE DENY RUN", False, ""),
+        ("BLOCK=0 ROUTE DENY RUN", True, "no-response"),
+    ],
+)
+def test_which_responses_run_and_in_which_order(directives, compat, expected):
+    """PortSentry's order; nftables ahead where PortSentry would deny; nothing means that we only observe."""
+    texts = {
+        "ROUTE": 'KILL_ROUTE="/bin/true $TARGET$"',
+        "DENY": 'KILL_HOSTS_DENY="ALL: $TARGET$"',
+        "RUN": 'KILL_RUN_CMD="/bin/true"',
+        "FIRST": 'KILL_RUN_CMD_FIRST="1"',
+    }
+    block, *words = directives.split()
+    conf, faults = parse("\n".join([f'BLOCK_TCP="{block[-1]}"', *(texts[word] for word in words)]))
+    assert faults == ()
+    settings, _ = settings_from_portsentry(conf, modes=("atcp",), compat=compat)
+    (jail,) = settings.jails.values()
+    assert (jail.actions if jail.is_blocking else ()) == tuple(expected.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("/sbin/iptables -I INPUT -s $TARGET$ -j DROP", "/sbin/iptables -D INPUT -s $TARGET$ -j DROP"),
+        ("/sbin/iptables -I INPUT 1 -s $TARGET$ -j DROP", "/sbin/iptables -D INPUT -s $TARGET$ -j DROP"),
+        ("/sbin/ipchains -I input -s $TARGET$ -j DENY -l", "/sbin/ipchains -D input -s $TARGET$ -j DENY -l"),
+        ("/sbin/route add -host $TARGET$ reject", "/sbin/route del -host $TARGET$ reject"),
+        ("ip route add unreachable $TARGET$", "ip route del unreachable $TARGET$"),
+        ("ipset -A bad $TARGET$ timeout 60", "ipset del bad $TARGET$"),
+        ("nft add element ip f bad { $TARGET$ }", "nft delete element ip f bad '{' $TARGET$ '}'"),
+        (
+            "iptables -I INPUT -s $TARGET$ -j DROP ; iptables -A INPUT -s $TARGET$ -j LOG --log-prefix 'a b'",
+            "iptables -D INPUT -s $TARGET$ -j LOG --log-prefix 'a b'; iptables -D INPUT -s $TARGET$ -j DROP",
+        ),
+        ("iptables -I INPUT -s $TARGET$ -j DROP | tee /x", ""),
+        ("/usr/local/bin/deny $TARGET$", ""),
+        ("iptables -I", ""),
+        ("iptables 'x $TARGET$", ""),
+        ("", ""),
+    ],
+)
+def test_how_the_usual_routes_are_undone(command, expected):
+    """PortSentry never does; what we cannot be sure of has no opposite."""
+    assert undo_route(command) == expected
+
+
+def test_a_route_for_ipv4_is_not_tried_on_ipv6():
+    """Iptables has a sister for IPv6; route(8) and ipchains have none here."""
+    conf, _ = parse('KILL_ROUTE="/sbin/iptables -I INPUT -s $TARGET$ -j DROP"')
+    commands = response_actions(conf)["kill-route"].commands
+    assert commands[6].block == (("/bin/sh", "-c", "/sbin/ip6tables -I INPUT -s $TARGET$ -j DROP"),)
+    assert commands[6].release == (("/bin/sh", "-c", "/sbin/ip6tables -D INPUT -s $TARGET$ -j DROP"),)
+    conf, _ = parse('KILL_ROUTE="/sbin/route add -host $TARGET$ reject"')
+    assert list(response_actions(conf)["kill-route"].commands) == [4]
 
 
 @pytest.mark.parametrize("half", ["tcp", "udp"])
@@ -214,7 +287,7 @@ def installation(tmp_path):
 
 def test_import_prints_settings_that_load_without_fault(installation, tmp_path, capsys):
     """Data on standard output, what is missing on standard error, 1 because something is."""
-    assert main(["import", "portsentry", str(installation)]) == 1
+    assert main(["import", "portsentry", str(installation)]) == 0
     output, errors = capsys.readouterr()
     (tmp_path / "portward.toml").write_text(output)
     site = load_site(tmp_path)
@@ -227,9 +300,7 @@ def test_import_prints_settings_that_load_without_fault(installation, tmp_path, 
         replace(jail, where="") for jail in expected.jails.values()
     ]
     assert 'tcp_ports = "0-1023"  # ADVANCED_PORTS_TCP, line 5' in output
-    assert '#   KILL_HOSTS_DENY, line 18: not carried out yet: "ALL: $TARGET$ : DENY"' in output
-    assert "portsentry.conf:17: KILL_ROUTE: not carried out yet" in errors
-    assert errors.count("\n") == 3
+    assert errors == ""
 
 
 @pytest.mark.parametrize("compat", [False, True])
@@ -241,20 +312,23 @@ def test_import_of_a_blocking_site_loads(tmp_path, modes, compat):
     (tmp_path / "portward.toml").write_text(format_portward_toml(settings, conf, gaps))
     site = load_site(tmp_path)
     assert site.faults == ()
-    assert (site.probe, site.enforcer, site.correlator) == (
-        settings.probe,
-        settings.enforcer,
-        settings.correlator,
-    )
+    expected = with_actions(settings)[0].enforcer
+    assert (site.probe, site.correlator) == (settings.probe, settings.correlator)
+    assert without_places(site.enforcer) == without_places(expected)
     assert {name: replace(jail, where="") for name, jail in site.jails.items()} == {
         name: replace(jail, where="") for name, jail in settings.jails.items()
     }
 
 
+def without_places(enforcer):
+    """The same without the files that its actions stand in."""
+    return replace(enforcer, actions=tuple(replace(action, where="") for action in enforcer.actions))
+
+
 def test_import_writes_into_a_folder_and_never_over_a_file(installation, tmp_path, capsys):
     """A second time it refuses, with 73, and leaves the file as it is."""
     out = tmp_path / "new/portward"
-    assert main(["import", "portsentry", str(installation / "portsentry.conf"), "--out", str(out)]) == 1
+    assert main(["import", "portsentry", str(installation / "portsentry.conf"), "--out", str(out)]) == 0
     assert f"{out}/portward.toml: written" in capsys.readouterr().out
     (out / "portward.toml").write_text("mine")
     assert main(["import", "portsentry", str(installation), "--out", str(out)]) == 73
@@ -269,7 +343,7 @@ def test_import_of_what_can_all_be_carried_over_is_0(installation, capsys):
     """Nothing is missing: a site that only reports."""
     (installation / "portsentry.conf").write_bytes(FILES)
     assert main(["import", "portsentry", str(installation)]) == 0
-    assert "done otherwise: " in capsys.readouterr().err
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -299,7 +373,7 @@ def test_import_as_json(installation, capsys):
     found = json.loads(capsys.readouterr().out)
     assert (found["kind"], found["faults"], found["written"]) == ("import", [], None)
     assert tomllib.loads(found["settings"])["probe"]["compat"] is True
-    assert [gap["directive"] for gap in found["gaps"] if gap["is_lost"]] == ["KILL_ROUTE", "KILL_HOSTS_DENY"]
+    assert found["gaps"] == []
 
 
 def test_import_takes_the_modes_of_debians_init_script(installation, capsys):

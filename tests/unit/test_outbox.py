@@ -92,6 +92,7 @@ def test_any_number_that_waited_is_sent_in_the_end(enforcer, wait_until):
             selector,
             is_used=True,
             heard=lambda o, b: heard.append((o, b)),
+            acted=lambda _deed: None,
             agree=agreed.append,
             say=print,
         )
@@ -116,6 +117,7 @@ def test_what_is_over_is_given_up(tmp_path):
             selector,
             is_used=True,
             heard=lambda o, _b: heard.append(o.kind),
+            acted=lambda _deed: None,
             agree=print,
             say=print,
         )
