@@ -101,6 +101,10 @@ class Correlator:
         )
         self._status = StatusFile(site.paths.correlator_status, mode=0o640)  # it shows lines
         self._responses = _response_log(site)
+        others = {
+            action.name for action in site.enforcer.actions if action.denies and action.kind != "record"
+        }
+        self._denying = {"nftables", *others}
         self._unrecorded = Step()
         self._unrecorded_outcomes: list[Outcome] = []
         self._state_trouble = ""
@@ -197,7 +201,8 @@ class Correlator:
             case OutcomeKind.DONE | OutcomeKind.EXISTS if block is not None:
                 self._counts["blocks"] += 1
                 until = block.until if outcome.until is None else outcome.until
-                _say(format_decision(dataclasses.replace(block, until=until)))
+                word = "" if self._denying & {*block.actions} else "respond"
+                _say(format_decision(dataclasses.replace(block, until=until), word=word))
                 if self._responses is not None and outcome.kind is OutcomeKind.DONE:
                     self._responses.done(block)
             case OutcomeKind.FAILED | OutcomeKind.REFUSED:

@@ -46,6 +46,7 @@ def _run(options: argparse.Namespace) -> int:
             filters={name: definition.where for name, definition in site.filters.items()},
             jails=site.jails,
             faults=faults,
+            notes=site.notes,
         )
         return 1 if faults else 0
     print(f"settings  {site.where}")
@@ -73,6 +74,8 @@ def _run(options: argparse.Namespace) -> int:
             for jail in site.jails.values()
         ),
     )
+    for note in site.notes:
+        complain(f"note: {note}")
     for fault in faults:
         complain(f"fault: {fault}")
     print(f"{len(faults)} faults" if len(faults) != 1 else "1 fault")

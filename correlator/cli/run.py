@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from correlator.cli import site as sites
+from correlator.cli.output import complain
 from correlator.errors import PermissionDeniedError, PortwardError
 from correlator.kernel.process import child_environment, die_with_parent, notify
 from correlator.model import printable
@@ -179,6 +180,8 @@ def _run(options: argparse.Namespace) -> int:
         raise PermissionDeniedError("needs root (raw sockets, the firewall): try sudo")
     die_with_parent()
     site = sites.load_settings(options, mode=options.mode)
+    for note in site.notes:
+        complain(f"note: {note}")
     for folder, mode in (
         (site.paths.run, 0o755),
         (site.paths.state, 0o750),

@@ -49,6 +49,8 @@ class SiteSettings:
     faults: tuple[Fault, ...]
     actions: Mapping[str, ActionDefinition] = field(default_factory=dict)
     """Those that the settings files define themselves."""
+    notes: tuple[str, ...] = ()
+    """What is not done, or done otherwise than a foreign file asks for; no faults."""
 
     @property
     def fatal(self) -> tuple[Fault, ...]:
@@ -96,7 +98,8 @@ def load_settings(
     if folder is not None and folder.is_file():
         from correlator.config.portsentry_settings import load_portsentry
 
-        _conf, settings, _gaps = load_portsentry(folder)
+        _conf, settings, gaps = load_portsentry(folder)
+        settings = replace(settings, notes=tuple(map(str, gaps)))
         return settings if mode is None else settings.in_mode(mode)
     where = settings_file(folder)
     faults: list[Fault] = []

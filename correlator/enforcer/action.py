@@ -19,7 +19,7 @@ class Ending(enum.Enum):
     """There before us, and not ours to take away."""
     FAILED = "failed"
     UNKNOWN = "unknown"
-    """We died while it ran, and it may not be run twice."""
+    """We died while it ran, and it may not be run twice; or it is not for such a source."""
 
 
 @dataclass(frozen=True, slots=True)

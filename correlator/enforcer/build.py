@@ -19,10 +19,10 @@ class Record:
     is_quick = True
     expires_by_itself = True
     can_release = True
-    says = ""
 
     def __init__(self, definition: ActionDefinition) -> None:
         self.name = definition.name
+        self.says = definition.says
 
     def block(self, order: Order, now: Micros, ended: Ended, *, is_again: bool = False) -> None:
         """Nothing is to be done."""

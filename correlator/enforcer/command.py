@@ -29,7 +29,7 @@ class CommandAction:
         """Run `block`; after a death first ask whether it had been carried out."""
         commands = self._commands(order)
         if commands is None:
-            ended(Result(Ending.FAILED, f"{self.name} does not take IPv{order.source.version}"))
+            ended(Result(Ending.UNKNOWN, f"{self.name} does not take IPv{order.source.version}"))
         elif is_again and not self.denies:
             ended(Result(Ending.UNKNOWN, "interrupted; it is not run twice"))
         elif is_again and commands.present:

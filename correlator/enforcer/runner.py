@@ -140,6 +140,8 @@ class Runner:
 
     def _read(self, child: _Child) -> None:
         """Take what a command wrote; past the bound it is read and dropped, so that it is not stuck."""
+        if self._children.get(child.pidfd) is not child:
+            return  # its end was told in the same round
         try:
             data = os.read(_pipe(child), 1 << 16)
         except BlockingIOError:

@@ -129,6 +129,15 @@ class PortSentry:
             self.kill()
             raise LabError(f"{self.name} did not become ready: {self._read_log()}")
 
+    def state(self, name: str) -> list[str]:
+        """Return the lines of a file in /var/lib/portsentry."""
+        return self._read_state(name)
+
+    def hosts_deny(self) -> list[str]:
+        """Return the lines of /etc/hosts.deny."""
+        path = self._folder / "hosts.deny"
+        return path.read_text(encoding="ascii").splitlines() if path.exists() else []
+
     def _read_state(self, name: str) -> list[str]:
         path = self._folder / _STATE / name
         return path.read_text(encoding="ascii").splitlines() if path.exists() else []
@@ -206,7 +215,15 @@ def _prepare_files(folder: Path) -> None:
     configuration = stage / "etc/portsentry"
     shutil.rmtree(configuration, ignore_errors=True)
     configuration.mkdir()
+<<<<<<< HEAD
     _mount("--bind", str(folder / _CONFIGURATION), str(configuration))
+=======
+    for name in ("portsentry.conf", "portsentry.ignore"):
+        shutil.copy(folder / name, configuration)
+    (folder / "hosts.deny").touch()
+    (stage / "etc/hosts.deny").touch()
+    _mount("--bind", str(folder / "hosts.deny"), str(stage / "etc/hosts.deny"))
+>>>>>>> 547e299 (Hold the responses against the real PortSentry's, and each action's ending against its rules)
     _mount("--bind", str(folder / "lib"), "/var/lib")
     _mount("--rbind", str(stage / "etc"), "/etc")
     _mount("--bind", str(stage / "run"), "/run")

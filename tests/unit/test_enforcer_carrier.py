@@ -1,0 +1,352 @@
+"""Several actions in one block: their order, each with its own ending, again, and back."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from correlator.actions import Order
+from correlator.enforcer.action import Ended, Ending, Result
+from correlator.enforcer.deeds import RETRY_AFTER
+from correlator.enforcer.enforcement import Enforcement
+from correlator.enforcer.never_block import NeverBlock
+from correlator.enforcer.protocol import BlockRequest, DeedEvent, Event
+from correlator.enforcer.records import Records
+from correlator.model import SECOND, Micros, Outcome, OutcomeKind, parse_prefix
+from correlator.settings import EnforcerSettings, Paths
+from correlator.store.blocks import BlockStore
+from tests.unit.enforcer_fakes import LATER, NOW, SOON, FakeBackend, own
+
+DONE, FAILED = Result(Ending.DONE, "ran"), Result(Ending.FAILED, "exit status 1")
+
+
+class FakeAction:
+    """An action that ends when the test says so, or on the spot."""
+
+    expires_by_itself = False
+
+    def __init__(
+        self, name: str, *, is_quick: bool = False, denies: bool = True, can_release: bool = True
+    ) -> None:
+        self.name = name
+        self.says = ""
+        self.is_quick = is_quick
+        self.denies = denies
+        self.can_release = can_release
+        self.calls: list[str] = []
+        self.open: list[Ended] = []
+        self.ending = DONE
+
+    def block(self, order: Order, now: Micros, ended: Ended, *, is_again: bool = False) -> None:
+        """Take an order."""
+        del now
+        self._take(f"block {order.source}{' again' * is_again}", ended)
+
+    def release(self, order: Order, now: Micros, ended: Ended) -> None:
+        """Take an order back."""
+        del now
+        self._take(f"release {order.source}", ended)
+
+    def end(self, result: Result = DONE) -> None:
+        """Let the oldest call end."""
+        self.open.pop(0)(result)
+
+    def _take(self, call: str, ended: Ended) -> None:
+        self.calls.append(call)
+        if self.is_quick:
+            ended(self.ending)
+        else:
+            self.open.append(ended)
+
+
+class Bench:
+    """An enforcement with a fake firewall and fake actions, that can be started again on the same files."""
+
+    def __init__(self, folder: Path) -> None:
+        paths = replace(Paths(), state=folder, history=folder / "history", blocked=folder / "blocked")
+        self.settings = EnforcerSettings(paths=replace(paths, ignore=folder / "ignore"))
+        self.backend = FakeBackend()
+        self.slow = FakeAction("slow")
+        self.other = FakeAction("other")
+        self.file = FakeAction("file", is_quick=True)
+        self.mail = FakeAction("mail", denies=False, can_release=False)
+        self.now = NOW
+        self.start()
+
+    def start(self) -> None:
+        """Start, or start again as after a kill: whatever ran is not heard of any more."""
+        self.events: list[Event] = []
+        self.later: list[Outcome] = []
+        actions = {action.name: action for action in (self.slow, self.other, self.file, self.mail)}
+        for action in actions.values():
+            action.open.clear()
+        self.store = BlockStore.open(self.settings.paths.blocks_database)
+        self.enforcement = Enforcement(
+            self.settings,
+            backend=self.backend,
+            store=self.store,
+            never_block=NeverBlock(self.settings, own=own, routers=frozenset, name_servers=frozenset),
+            records=Records(self.settings.paths, self.store, lambda _text: None, clock=lambda: 0.0),
+            announce=lambda _line, event: self.events.append(event) if event is not None else None,
+            actions=actions,
+            clock=lambda: self.now,
+        )
+        self.enforcement.start(self.now)
+
+    def block(self, *actions: str, source: str = "192.0.2.9", until: Micros | None = SOON) -> str:
+        """Ask for a block; return how it ended, `later` where that is not known yet."""
+        request = BlockRequest(
+            1, f"{source}/{until}/{actions}", parse_prefix(source), "scan", until, 1, "TCP", actions=actions
+        )
+        outcome = self.enforcement.block(request, self.now, self.later.append)
+        return "later" if outcome is None else f"{outcome.kind.value} {outcome.detail}".strip()
+
+    def tend(self) -> None:
+        """Let what is due begin."""
+        self.enforcement.tend(self.now)
+
+    @property
+    def endings(self) -> list[tuple[str, str]]:
+        """What watchers were told of actions."""
+        return [(event.action, event.ending) for event in self.events if isinstance(event, DeedEvent)]
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The deeds of the newest block."""
+        (row, *_) = self.store.since(0)
+        return {deed.action: deed.state.value for deed in self.store.deeds.of(row.number)}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A started enforcement with nothing denied."""
+    return Bench(tmp_path)
+
+
+def test_the_kernel_first_and_the_others_in_turn(bench: Bench) -> None:
+    """The answer comes with the first; the next begins when the one before has ended."""
+    assert bench.block("nftables", "slow", "mail") == "done"
+    assert bench.slow.calls == []
+    bench.tend()
+    assert (bench.slow.calls, bench.mail.calls) == (["block 192.0.2.9"], [])
+    bench.slow.end()
+    bench.tend()
+    assert bench.mail.calls == ["block 192.0.2.9"]
+    bench.mail.end()
+    assert bench.endings == [("slow", "done"), ("mail", "done")]
+    assert bench.states == {"slow": "done", "mail": "done"}
+
+
+def test_a_command_that_is_named_first_is_run_first(bench: Bench) -> None:
+    """As KILL_RUN_CMD_FIRST wants it: the kernel denies when it has ended, well or not."""
+    assert bench.block("mail", "nftables") == "later"
+    bench.tend()
+    assert bench.backend.elements == {}
+    bench.mail.end(FAILED)
+    bench.tend()
+    assert list(map(str, bench.backend.elements)) == ["192.0.2.9"]
+    assert [outcome.kind for outcome in bench.later] == [OutcomeKind.DONE]
+
+
+def test_one_that_fails_does_not_hide_the_others(bench: Bench) -> None:
+    """Each has its own ending, and the failure is in the answer."""
+    bench.file.ending = FAILED
+    assert bench.block("file", "nftables", "slow") == "done exit status 1"
+    bench.tend()
+    bench.slow.end()
+    assert bench.endings == [("file", "failed"), ("slow", "done")]
+    assert len(bench.enforcement) == 1
+
+
+def test_what_fails_is_tried_again_later_and_later(bench: Bench) -> None:
+    """As long as the block is in force."""
+    bench.block("nftables", "slow", until=None)
+    for tries, pause in enumerate((*RETRY_AFTER, RETRY_AFTER[-1]), start=1):
+        bench.tend()
+        assert len(bench.slow.calls) == tries
+        bench.slow.end(FAILED)
+        bench.now += pause - 1
+        bench.tend()
+        assert len(bench.slow.calls) == tries
+        bench.now += 1
+    bench.tend()
+    bench.slow.end()
+    assert bench.states == {"slow": "done"}
+
+
+def test_a_message_that_fails_is_not_sent_an_hour_late(bench: Bench) -> None:
+    """Only what denies is tried again."""
+    bench.block("nftables", "mail")
+    bench.tend()
+    bench.mail.end(FAILED)
+    bench.now += 2 * 3600 * SECOND
+    bench.tend()
+    assert len(bench.mail.calls) == 1
+
+
+@pytest.mark.parametrize("end", ["release", "expire"])
+def test_what_was_done_is_undone_when_the_block_is_over(bench: Bench, end: str) -> None:
+    """Released or expired; what only told somebody has nothing to undo."""
+    bench.block("nftables", "file", "slow", "mail")
+    for action in (bench.slow, bench.mail):
+        bench.tend()
+        action.end()
+    if end == "release":
+        assert bench.enforcement.release(parse_prefix("192.0.2.9"), bench.now) == 1
+    else:
+        bench.now = SOON
+        bench.enforcement.expire(bench.now)
+    bench.tend()
+    bench.slow.end()
+    bench.tend()
+    assert bench.file.calls[-1] == bench.slow.calls[-1] == "release 192.0.2.9"
+    assert bench.mail.calls == ["block 192.0.2.9"]
+    assert bench.states == {}
+
+
+def test_an_action_that_ends_after_its_block_is_undone(bench: Bench) -> None:
+    """Released while the command still ran."""
+    bench.block("nftables", "slow")
+    bench.tend()
+    bench.enforcement.release(None, bench.now)
+    bench.slow.end()
+    bench.tend()
+    assert bench.slow.calls == ["block 192.0.2.9", "release 192.0.2.9"]
+
+
+def test_an_undoing_that_fails_is_tried_again(bench: Bench) -> None:
+    """Or the source would stay denied in silence."""
+    bench.block("nftables", "file")
+    bench.file.ending = FAILED
+    bench.enforcement.release(None, bench.now)
+    bench.tend()
+    assert bench.states == {"file": "ending"}
+    bench.file.ending = DONE
+    bench.now += RETRY_AFTER[0]
+    bench.tend()
+    assert bench.states == {}
+
+
+def test_a_block_by_slow_actions_alone(bench: Bench) -> None:
+    """In force with the first that denies; failed when all have failed, and the next strike may try again."""
+    assert bench.block("slow", "other") == "later"
+    assert bench.block("slow", "other") == "later"  # asked again meanwhile: nothing is done twice
+    bench.tend()
+    bench.slow.end(FAILED)
+    assert bench.later == []
+    bench.tend()
+    bench.other.end()
+    assert [outcome.kind for outcome in bench.later] == [OutcomeKind.DONE] * 2
+    assert len(bench.enforcement) == 1
+    bench.later.clear()
+    assert bench.block("other", source="192.0.2.10") == "later"
+    bench.tend()
+    bench.other.end(FAILED)
+    assert [(outcome.kind, outcome.detail) for outcome in bench.later] == [
+        (OutcomeKind.FAILED, "exit status 1")
+    ]
+    assert bench.block("other", source="192.0.2.10") == "later"
+
+
+def test_a_longer_block_does_nothing_twice(bench: Bench) -> None:
+    """What another action does already goes on; a message is sent again; nothing is undone."""
+    bench.block("nftables", "file", "slow")
+    bench.tend()
+    bench.slow.end()
+    assert bench.block("nftables", "slow", until=LATER) == "done"
+    bench.tend()
+    assert bench.slow.calls == ["block 192.0.2.9"]
+    assert bench.file.calls == ["block 192.0.2.9"]
+    assert bench.states == {"slow": "done", "file": "done"}
+    bench.enforcement.release(None, bench.now)
+    bench.tend()
+    bench.slow.end()
+    bench.tend()
+    assert bench.file.calls[-1] == bench.slow.calls[-1] == "release 192.0.2.9"
+
+
+def test_another_way_of_denying_is_added(bench: Bench) -> None:
+    """A source that is denied long enough, but not in all the ways that are wanted now."""
+    bench.block("nftables", until=LATER)
+    assert bench.block("file", until=SOON) == "done"
+    assert bench.file.calls == ["block 192.0.2.9"]
+    (block,) = bench.enforcement.blocks()
+    assert block.until == LATER
+    assert list(map(str, bench.backend.elements)) == ["192.0.2.9"]
+    assert bench.block("file", "nftables", until=LATER - 1) == "exists"
+
+
+def test_a_prefix_swallows_only_what_it_denies_in_all_ways(bench: Bench) -> None:
+    """Else the line in the file would go, and nothing take its place."""
+    bench.block("nftables", "file", source="198.51.100.9")
+    assert bench.block("nftables", source="198.51.100.0/24", until=LATER) == "done"
+    bench.tend()
+    assert bench.file.calls == ["block 198.51.100.9"]
+    assert len(bench.enforcement) == 2
+
+
+@pytest.mark.parametrize("killed", ["before it began", "while it ran", "after it ended"])
+def test_a_death_loses_and_doubles_nothing(bench: Bench, killed: str) -> None:
+    """What was not begun begins; what ran is asked about; what had ended is left alone."""
+    bench.block("nftables", "slow")
+    if killed != "before it began":
+        bench.tend()
+    if killed == "after it ended":
+        bench.slow.end()
+    bench.start()
+    bench.tend()
+    first = "block 192.0.2.9"
+    assert (
+        bench.slow.calls
+        == {
+            "before it began": [first],
+            "while it ran": [first, f"{first} again"],
+            "after it ended": [first],
+        }[killed]
+    )
+    if bench.slow.open:
+        bench.slow.end()
+    assert bench.states == {"slow": "done"}
+
+
+def test_a_death_before_the_only_action_ended(bench: Bench) -> None:
+    """The row stays open, and the correlator's next request hears of it."""
+    bench.block("slow")
+    bench.tend()
+    bench.start()
+    assert len(bench.enforcement) == 0
+    bench.tend()
+    assert bench.block("slow") == "later"
+    bench.slow.end()
+    assert [outcome.kind for outcome in bench.later] == [OutcomeKind.DONE]
+    assert len(bench.enforcement) == 1
+
+
+def test_a_death_between_a_release_and_its_undoing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row had ended, the line was still there."""
+    bench.block("nftables", "file")
+    monkeypatch.setattr(bench.store.deeds, "end", _die)
+    with pytest.raises(KeyboardInterrupt):
+        bench.enforcement.release(None, bench.now)
+    bench.start()
+    bench.tend()
+    assert bench.file.calls == ["block 192.0.2.9", "release 192.0.2.9"]
+
+
+def test_an_action_that_is_gone_from_the_settings_is_said_and_left(bench: Bench) -> None:
+    """We cannot know how to undo it any more."""
+    bench.block("nftables", "file")
+    del bench.enforcement._carrier._actions["file"]
+    bench.enforcement.release(None, bench.now)
+    bench.tend()
+    assert bench.states == {}
+    assert bench.block("file", source="192.0.2.10").startswith("refused no such action: file; there is: mail")
+
+
+def test_an_empty_list_of_actions_is_never_asked_for(bench: Bench) -> None:
+    """The protocol refuses it; here it would put nothing in force."""
+    assert bench.block(source="192.0.2.10").startswith("failed")
+
+
+def _die(*_arguments: object) -> None:
+    raise KeyboardInterrupt
