@@ -215,15 +215,10 @@ def _prepare_files(folder: Path) -> None:
     configuration = stage / "etc/portsentry"
     shutil.rmtree(configuration, ignore_errors=True)
     configuration.mkdir()
-<<<<<<< HEAD
     _mount("--bind", str(folder / _CONFIGURATION), str(configuration))
-=======
-    for name in ("portsentry.conf", "portsentry.ignore"):
-        shutil.copy(folder / name, configuration)
     (folder / "hosts.deny").touch()
     (stage / "etc/hosts.deny").touch()
     _mount("--bind", str(folder / "hosts.deny"), str(stage / "etc/hosts.deny"))
->>>>>>> 547e299 (Hold the responses against the real PortSentry's, and each action's ending against its rules)
     _mount("--bind", str(folder / "lib"), "/var/lib")
     _mount("--rbind", str(stage / "etc"), "/etc")
     _mount("--bind", str(stage / "run"), "/run")
