@@ -9,9 +9,10 @@ is known lets every line pass.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from correlator.pattern_tree import parse_expression
 
 _SHORTEST = 3  # shorter text is found in nearly every line: not worth looking for
 
@@ -23,11 +24,8 @@ def required_literal(pattern: str, *, ignores_case: bool = False) -> str:
     """
     if ignores_case:
         return ""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            parsed = re._parser.parse(pattern)  # type: ignore[attr-defined]  # noqa: SLF001  no public parser
-    except (re.error, AttributeError, OverflowError, RecursionError):
+    parsed = parse_expression(pattern)
+    if parsed is None:
         return ""
     if parsed.state.flags & re.IGNORECASE:
         return ""

@@ -22,6 +22,7 @@ def _run(options: argparse.Namespace) -> int:
     from correlator.config.site import load_site
     from correlator.ignores import parse_ignore_file
     from correlator.jails import format_span
+    from correlator.pattern_review import review_filter
 
     site = load_site(options.config)
     faults = list(site.faults)
@@ -38,6 +39,12 @@ def _run(options: argparse.Namespace) -> int:
     if not site.jails and not faults:
         expected = "at least one [jail.NAME] here or in jails.d: nothing else blocks anybody"
         faults.append(Fault(str(site.where), "jail", "no jail", expected))
+    warnings = [
+        {"filter": name, "pattern": pattern, "warning": warning}
+        for name, definition in site.filters.items()
+        if definition.whole_lines is None
+        for pattern, warning in sorted(set(review_filter(definition)))
+    ]
     if options.json:
         print_json(
             "check",
@@ -47,6 +54,7 @@ def _run(options: argparse.Namespace) -> int:
             jails=site.jails,
             faults=faults,
             notes=site.notes,
+            warnings=warnings,
         )
         return 1 if faults else 0
     print(f"settings  {site.where}")
@@ -76,6 +84,8 @@ def _run(options: argparse.Namespace) -> int:
     )
     for note in site.notes:
         complain(f"note: {note}")
+    for item in warnings:
+        complain(f"warning: filter {item['filter']}, pattern {item['pattern']!r}: {item['warning']}")
     for fault in faults:
         complain(f"fault: {fault}")
     print(f"{len(faults)} faults" if len(faults) != 1 else "1 fault")

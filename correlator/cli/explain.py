@@ -39,7 +39,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a parameter of a filter of Fail2ban, such as mode=aggressive; may be repeated",
+        help="a variable of the filter, or a parameter of one of Fail2ban (mode=aggressive); may be repeated",
     )
     explain.add_argument(
         "--input",

@@ -97,10 +97,11 @@ def _answer(filter_: Filter, text: str, now: Micros, at: Micros | None) -> dict[
         if found is not None:
             return _matched(found.pattern, found.identity, found.at, dict(found.fields))
     else:
-        line = make_line(text, arrived=now if at is None else at)
+        line = make_line(text, arrived=now if at is None else at, layout=filter_.layout)
         event = filter_.read(line) if filter_.wants(line.header.identifier) else None
         if isinstance(event, Event):
-            return _matched(event.pattern, str(event.source), event.at, dict(event.fields))
+            when = event.at if at is None else at
+            return _matched(event.pattern, str(event.source), when, dict(event.fields))
         if isinstance(event, Unreadable):
             return {"matched": False, "unreadable": event.reason}
     return {"matched": False}

@@ -34,16 +34,11 @@ def open_filter(
 ) -> tuple[FilterDefinition | None, list[Fault]]:
     """Return the filter that a path means, or None with its faults; its name is the reference.
 
-    `options` are the parameters of a filter of Fail2ban, over those in the reference; `is_journal`: its lines
-    come from the journal.
+    `options` overrule the variables of a filter of ours, or the parameters of one of Fail2ban and those in
+    the reference; `is_journal`: its lines come from the journal.
     """
     if reference.endswith(".toml") and not reference.startswith(FAIL2BAN):
-        if options:
-            fault = Fault(
-                reference, "options", ", ".join(sorted(options)), "none: only Fail2ban's filters have options"
-            )
-            return None, [fault]
-        return load_filter(Path(reference))
+        return load_filter(Path(reference), options=options or {})
     try:
         parsed = parse_reference(reference.removeprefix(FAIL2BAN))
     except BadReferenceError as exc:

@@ -1,0 +1,213 @@
+"""Looks at a filter as an attacker would: whom can his text name, how long can his line take.
+
+Warns of patterns that are found in the middle of a line, of free text before the address that can hold an
+address itself, of patterns without text to search for, and of patterns that back-track: for these, lines are
+made from the expression itself, with each of its repetitions pumped up, and tried against the time limit.
+Warnings, not proof: what is not found here may exist. Pure; bounded by the expression's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import regex
+
+from correlator.filters import Filter, FilterDefinition, PatternDefinition, make_line
+from correlator.model import SECOND, Event, Micros
+from correlator.pattern_tree import (
+    ALPHABET,
+    CLOSINGS,
+    LONG,
+    OPENINGS,
+    REPEATS,
+    class_of,
+    find_group,
+    find_needed,
+    is_at,
+    parse_expression,
+    pumps,
+)
+from correlator.prefilter import required_literal
+
+_VICTIMS = {4: "198.51.100.66", 6: "2001:db8:66::66"}
+_WRITTEN_BY_THE_SERVICE = frozenset({"source", "port", "protocol", "count"})
+_ARRIVED = 1_767_225_600 * SECOND
+_LENGTHS = (40, 400, 8000)  # the last is what a line may hold
+_TRIES = 3  # the limit is of wall time: a busy machine alone must not accuse a pattern
+_MOST_PUMPS = 60
+
+
+def review_filter(definition: FilterDefinition, *, limit: Micros = SECOND // 20) -> Iterator[tuple[str, str]]:
+    """Yield (name of the pattern, what is wrong with it). Raises: PatternError."""
+    for pattern in definition.patterns:
+        if pattern.expression:
+            for warning in review_expression(pattern.expression, limit=limit):
+                yield pattern.name, warning
+        for condition in pattern.conditions:
+            if condition.expression and (slow := find_slow_line(condition.expression, limit)):
+                yield pattern.name, f"field {condition.path}: {slow}"
+    yield from _review_fields(definition)
+
+
+def review_expression(expression: str, *, limit: Micros = SECOND // 20) -> Iterator[str]:
+    """Yield what is wrong with the expression of a pattern; nothing for one that `re` cannot parse."""
+    parsed = parse_expression(expression)
+    if parsed is not None:
+        if not is_at(parsed, OPENINGS, 0):
+            yield "it is not anchored with ^: a stranger's text in the middle of a line can match"
+        yield from _review_text_before(parsed)
+        if not required_literal(expression):
+            yield "no text of three letters stands in all lines it matches: every line must be searched"
+    slow = find_slow_line(expression, limit)
+    if slow:
+        yield slow
+
+
+def find_slow_line(expression: str, limit: Micros) -> str:
+    """Return how a line made for this expression outruns the limit; empty where none was found."""
+    parsed = parse_expression(expression)
+    compiled = regex.compile(expression, regex.VERSION0)
+    seconds = limit / SECOND
+    for prefix, pump, tail in sorted(set(pumps(parsed or ())))[:_MOST_PUMPS]:
+        for length in _LENGTHS:
+            text = prefix + pump * (length // len(pump))
+            # with what must follow somewhere, else the search ends before it has begun
+            if any(_outruns(compiled, text + end, seconds) for end in ("\x00", f"\x00{tail}", f"{tail}\x00")):
+                return (
+                    f"it back-tracks: {len(text)} characters, {(prefix + pump * 2)[:60]!r} and so on,"
+                    f" take it longer than {limit // 1000} ms"
+                )
+    return ""
+
+
+def _outruns(compiled: Any, text: str, seconds: float) -> bool:
+    for _ in range(_TRIES):
+        try:
+            compiled.search(text, timeout=seconds, concurrent=False)
+        except TimeoutError:
+            continue
+        return False
+    return True
+
+
+def _review_text_before(parsed: Any) -> Iterator[str]:
+    """Warn of free text before the address, where something else than the line's end can follow it."""
+    group = parsed.state.groupdict.get("source")
+    before: list[set[str]] = []
+    after: list[set[str]] = []
+    seen = _sort_free_text(parsed, group, before, after, is_after=False)
+    if not seen or not before:
+        return
+    if not is_at(parsed, CLOSINGS, -1):
+        yield (
+            "free text stands before the address and the expression does not end with $:"
+            " an address that a stranger typed there can be taken for the source"
+        )
+    elif any(needed <= allowed for needed in before for allowed in after):
+        yield (
+            "free text stands before the address and behind it:"
+            " what a stranger typed can be taken for the source and the real one for more of his text"
+        )
+
+
+def _sort_free_text(
+    parsed: Any,
+    group: int | None,
+    before: list[set[str]],
+    after: list[set[str]],
+    *,
+    is_after: bool,
+    following: Sequence[Any] = (),
+) -> bool:
+    """Collect the free text of a sequence, and return whether the source has been passed.
+
+    Of text before it what must follow is noted, of text behind it which characters it takes.
+    """
+    items = list(parsed)
+    for index, (operation, argument) in enumerate(items):
+        rest = [*items[index + 1 :], *following]
+        inner: list[Any] = []
+        match str(operation):
+            case "SUBPATTERN" if argument[0] is not None and argument[0] == group:
+                is_after = True
+            case "SUBPATTERN":
+                inner = [argument[3]]
+            case "ATOMIC_GROUP":
+                inner = [argument]
+            case "BRANCH":
+                inner = list(argument[1])
+            case name if name in REPEATS and argument[1] >= LONG and _is_free(argument[2], rest, group):
+                if is_after:
+                    after.append(class_of(argument[2]) or set())
+                else:
+                    before.append(find_needed(rest, group)[0])
+            case name if name in REPEATS:
+                inner = [argument[2]]
+        passed = [
+            _sort_free_text(one, group, before, after, is_after=is_after, following=rest) for one in inner
+        ]
+        is_after = is_after or any(passed)
+    return is_after
+
+
+def _is_free(inner: Any, following: Sequence[Any], group: int | None) -> bool:
+    r"""Whether a repetition takes text that could hold an address and what must stand before the real one.
+
+    A character that the repetition does not take is the author's claim that the service never writes it
+    there; but that `\S` or `[^"]` takes no space is only an author who never met a name with one.
+    """
+    allowed = class_of(inner, widen=True)
+    if allowed is None or not {".", "1"} <= allowed:
+        return False
+    return find_needed(following, group)[0] <= allowed
+
+
+def _review_fields(definition: FilterDefinition) -> Iterator[tuple[str, str]]:
+    """Plant the service's own words about somebody else in each field that the tests show."""
+    filter_ = Filter(definition)
+    expressions = {pattern.name: pattern for pattern in definition.patterns if pattern.expression}
+    events = [event for test in definition.tests if (event := _understood(filter_, test.line)) is not None]
+    accused: set[tuple[str, str]] = set()
+    for event in events:
+        pattern = expressions.get(event.pattern)
+        for name in _fields_that_rule(filter_, pattern, event) if pattern is not None else ():
+            accused.add((event.pattern, name))
+    for pattern_name, name in sorted(accused):
+        yield pattern_name, f"text in the field {name!r} can choose the source"
+
+
+def _fields_that_rule(filter_: Filter, pattern: PatternDefinition, event: Event) -> Iterator[str]:
+    body = make_line(event.evidence.line, arrived=_ARRIVED).header.body
+    found = regex.compile(pattern.expression, regex.VERSION0).search(body)
+    if found is None or found.start("source") < 0:
+        return
+    victim = _VICTIMS[event.source.version]
+    low, high = found.span("source")
+    for name in found.re.groupindex:
+        start, end = found.span(name)
+        if name in _WRITTEN_BY_THE_SERVICE or start < 0:
+            continue
+        forged = {body[:low] + victim + body[high:]}
+        if end <= low:
+            forged.add(body[end:low] + victim + body[high:])
+        allowed = _allowed_in(pattern.expression, name)
+        for planted in (spelled for text in sorted(forged) for spelled in (text, f"x{text}", f"{text} x")):
+            hostile = event.evidence.line.replace(body, body[:start] + planted + body[end:])
+            answer = _understood(filter_, hostile) if set(planted) <= allowed else None
+            if answer is not None and str(answer.source) == victim:
+                yield name
+
+
+def _allowed_in(expression: str, name: str) -> set[str]:
+    """Return the characters that the service may write into a field, as the expression claims."""
+    parsed = parse_expression(expression)
+    inner = None if parsed is None else find_group(parsed, parsed.state.groupdict.get(name))
+    allowed = None if inner is None else class_of(inner, widen=True)
+    return set(ALPHABET) if allowed is None else allowed
+
+
+def _understood(filter_: Filter, text: str) -> Event | None:
+    line = make_line(text, arrived=_ARRIVED, layout=filter_.layout)
+    answer = filter_.read(line) if filter_.wants(line.header.identifier) else None
+    return answer if isinstance(answer, Event) else None

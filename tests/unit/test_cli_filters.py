@@ -1,0 +1,233 @@
+"""`filter test`, `filter new` and `filter list`; what `check` warns of; `explain` with a filter's file."""
+
+import io
+import json
+
+import pytest
+
+from correlator.cli import main
+from correlator.config.filters import load_filter
+from correlator.pattern_review import review_filter
+
+FAULTY = """
+identifiers = ["knockd"]
+[[pattern]]
+name  = "knock"
+regex = '''knock from (?P<source>.*)'''
+[[test]]
+line   = "Nov 22 14:29:22 vm knockd: knock from 192.0.2.1"
+expect = { source = "192.0.2.2" }
+"""
+SOUND = """
+description = "knocks"
+identifiers = ["knockd"]
+files       = ["/var/log/knock.log"]
+[variables]
+word = "knock"
+[jail]
+threshold = 3
+count     = "distinct port"
+[[pattern]]
+name  = "knock"
+regex = '''^${word} from ${source}$'''
+[[test]]
+line   = "Nov 22 14:29:22 vm knockd: knock from 192.0.2.1"
+expect = { source = "192.0.2.1" }
+"""
+SAMPLES = {
+    "sshd": """\
+Nov 22 14:29:22 vm sshd[1]: Failed password for root from 192.0.2.1 port 35822 ssh2
+Nov 22 14:29:23 vm sshd[2]: Failed password for invalid user admin from 192.0.2.2 port 35823 ssh2
+Nov 22 14:29:24 vm sshd[1]: Failed password for ops from 2001:db8::1 port 3 ssh2
+Nov 22 14:29:24 vm sshd[1]: Connection closed by invalid user x 192.0.2.7 port 3 [preauth]
+Nov 22 14:29:24 vm sshd[1]: Server listening
+""",
+    "nginx": (
+        '2026/11/23 08:32:16 [error] 58#58: *2 user "ops": password mismatch, client: 192.0.2.2,'
+        ' server: example.org, request: "GET /basic/ HTTP/1.1", host: "192.0.2.1:82"\n'
+    ),
+    "gitea": (
+        "2026/11/23 08:32:16 ...s/auth.go:151:SignIn() [I] Failed authentication attempt for admin from"
+        " 192.0.2.9:4242: user does not exist [uid: 0, name: admin]\n"
+    ),
+    "mysql": (
+        "2026-11-23  8:01:02 42 [Warning] Access denied for user 'root'@'192.0.2.5' (using password: YES)\n"
+    ),
+    "pam": (
+        "Nov 22 14:29:22 vm app: pam_unix(app:auth): authentication failure; logname= uid=0 euid=0 tty=ssh"
+        " ruser= rhost=192.0.2.3  user=root\n"
+    ),
+    "eve": (
+        '{"timestamp":"2026-11-23T08:01:02.1+0000","event_type":"alert","src_ip":"192.0.2.1","dest_ip":'
+        '"10.0.0.1","alert":{"signature":"a"}}\n'
+        '{"timestamp":"2026-11-23T08:01:03.1+0000","event_type":"alert","src_ip":"192.0.2.3","dest_ip":'
+        '"10.0.0.1","alert":{"signature":"b"}}\n'
+    ),
+}
+SOURCES = {"sshd": "192.0.2.1", "nginx": "192.0.2.2", "gitea": "192.0.2.9", "mysql": "192.0.2.5"}
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """Run a command with an empty configuration; returns status, standard output and standard error."""
+    (tmp_path / "portward.toml").write_text(f'[paths]\nstate = "{tmp_path}"\n')
+    (tmp_path / "filters").mkdir()
+
+    def call(*arguments):
+        status = main([*arguments, "--config", str(tmp_path)])
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_a_failing_test_is_named_with_line_expected_and_got(run, tmp_path):
+    """Status 1; the place is one that an editor can jump to."""
+    path = tmp_path / "knock.toml"
+    path.write_text(FAULTY)
+    status, output, _ = run("filter", "test", str(path))
+    assert status == 1
+    assert "FAILED  knock" in output
+    assert f"{path}:7: test 'Nov 22 14:29:22 vm knockd: knock from 192.0.2.1'" in output
+    assert "expected {'source': '192.0.2.2'}" in output
+    assert "got      source='192.0.2.1'" in output
+    assert output.endswith("1 filter, 1 with faults, 0 warnings\n")
+
+
+def test_warnings_do_not_fail(run, tmp_path):
+    """A filter whose tests pass is usable; what is dangerous in it is said."""
+    (tmp_path / "filters/knock.toml").write_text(FAULTY.replace("192.0.2.2", "192.0.2.1"))
+    status, output, _ = run("filter", "test", "knock")
+    assert status == 0
+    assert "warning pattern 'knock': it is not anchored with ^" in output
+    assert (
+        json.loads(run("filter", "test", "knock", "--json")[1])["filters"][0]["warnings"][0]["pattern"]
+        == "knock"
+    )
+
+
+def test_check_shows_the_same_warnings(run, tmp_path):
+    """Whoever checks the configuration learns of them too."""
+    (tmp_path / "filters/knock.toml").write_text(FAULTY.replace("192.0.2.2", "192.0.2.1"))
+    (tmp_path / "portward.toml").write_text('enabled = ["knock"]\n')
+    status, _, complaints = run("check")
+    assert status == 0
+    assert "warning: filter knock, pattern 'knock': it is not anchored" in complaints
+    assert json.loads(run("check", "--json")[1])["warnings"][0]["filter"] == "knock"
+
+
+def test_all_filters_are_tested_by_default(run, tmp_path):
+    """The shipped ones and the site's, of which one of the same name wins."""
+    (tmp_path / "filters/sshd.toml").write_text(FAULTY)
+    status, output, _ = run("filter", "test")
+    assert status == 1
+    assert "FAILED  sshd" in output
+    assert "ok      portsentry" in output
+
+
+@pytest.mark.parametrize("argument", ["nope", "/nowhere/nope.toml"])
+def test_what_is_no_filter_is_said(run, argument):
+    """One line, and never success."""
+    status, output, complaints = run("filter", "test", argument)
+    assert status in (1, 65)
+    assert "nope" in output + complaints
+
+
+def test_the_list_says_what_each_reads_and_counts(run, tmp_path):
+    """As a table, as JSON, and as the table of the guide."""
+    (tmp_path / "filters/knock.toml").write_text(SOUND)
+    assert "knock  " in run("filter", "list")[1]
+    row = next(line for line in run("filter", "list", "--markdown")[1].splitlines() if "**knock**" in line)
+    assert row == "| **knock** knocks | `knockd`, `/var/log/knock.log` | 3 different ports in 1h: 1h |"
+    filters = {item["filter"]: item for item in json.loads(run("filter", "list", "--json")[1])["filters"]}
+    assert filters["knock"]["patterns"] == ["knock"]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_draft_passes_its_own_tests(run, tmp_path, name):
+    """It understands each sample that names an address, resists a stranger's text, and has no warning."""
+    samples = tmp_path / f"{name}.log"
+    samples.write_text(SAMPLES[name])
+    status, draft, _ = run("filter", "new", "--from", str(samples), "mine")
+    assert status == 0
+    (tmp_path / "filters/mine.toml").write_text(draft)
+    status, output, _ = run("filter", "test", "mine")
+    assert (status, "with faults, 0 warnings" in output) == (0, True)
+    definition, faults = load_filter(tmp_path / "filters/mine.toml")
+    assert faults == []
+    assert list(review_filter(definition)) == []
+    understood = [test for test in definition.tests if test.expect is not None and "198.51" not in test.line]
+    assert len(understood) == sum(
+        "192.0.2" in line or "2001:db8" in line for line in SAMPLES[name].splitlines()
+    )
+    assert any(test.expect is None for test in definition.tests)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_draft_leaves_open_what_strangers_type(run, tmp_path, name):
+    """The name is a field, and another one is understood as well."""
+    samples = tmp_path / f"{name}.log"
+    samples.write_text(SAMPLES[name])
+    draft = tmp_path / "mine.toml"
+    draft.write_text(run("filter", "new", "--from", str(samples))[1])
+    line = SAMPLES[name].splitlines()[0]
+    for word in ("root", "ops", "admin"):
+        line = line.replace(word, "some body")
+    _, output, _ = run("explain", "--filter", str(draft), "--json", line)
+    answer = json.loads(output)
+    assert (answer["source"], answer["fields"]["user"]) == (SOURCES[name], "some body")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("nobody is named here\n", "no line with an address in it"),
+        ("", "no line with an address in it"),
+        ('{"a": 1}\n', "no field that holds an address in every line"),
+        ('{"a": "192.0.2.1"\n', "no JSON"),
+    ],
+)
+def test_what_no_filter_can_be_drafted_from(run, tmp_path, text, expected):
+    """Status 65 and the reason."""
+    samples = tmp_path / "x.log"
+    samples.write_text(text)
+    status, output, complaints = run("filter", "new", "--from", str(samples))
+    assert (status, output) == (65, "")
+    assert expected in complaints
+
+
+def test_samples_come_from_standard_input_too(run, monkeypatch):
+    """As in `grep knock /var/log/syslog | portward filter new --from - knock`."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(SAMPLES["sshd"]))
+    assert "[[pattern]]" in run("filter", "new", "--from", "-")[1]
+
+
+def test_explain_answers_each_object_at_once(run, tmp_path, monkeypatch):
+    """`{"line", "time"}` in, one object out; a variable can be set; status 1 where nothing matched."""
+    path = tmp_path / "knock.toml"
+    path.write_text(SOUND)
+    given = [
+        {"line": "Nov 22 14:29:22 vm knockd: knock from 192.0.2.1", "time": 1795357762.5},
+        {"line": "2026-11-22T14:29:22+00:00 vm knockd: knock from 192.0.2.1", "time": None},
+        {"line": "Nov 22 14:29:22 vm knockd: knock from nobody", "time": None},
+    ]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{json.dumps(item)}\n" for item in given)))
+    command = ("explain", "--json", "--input", "jsonl", "--filter", str(path), "--now", "1795357800")
+    status, output, _ = run(*command)
+    answers = [json.loads(line) for line in output.splitlines()]
+    assert status == 0
+    assert [answer["matched"] for answer in answers] == [True, True, False]
+    assert [answer["time"] for answer in answers[:2]] == [1795357762.5, 1795357762]
+    assert answers[0] == {
+        "matched": True,
+        "pattern": "knock",
+        "source": "192.0.2.1",
+        "time": 1795357762.5,
+        "fields": {"source": "192.0.2.1"},
+    }
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(given[2])))
+    assert run(*command)[0] == 1
+    path.write_text(SOUND.replace("[[test]]", "[[skip]]").split("[[skip]]")[0])
+    monkeypatch.setattr(
+        "sys.stdin", io.StringIO(json.dumps({"line": "Nov 22 14:29:22 vm knockd: tap from 192.0.2.1"}))
+    )
+    assert run(*command, "--option", "word=tap")[0] == 0
