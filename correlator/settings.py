@@ -98,7 +98,7 @@ class ProbeSettings:
     compat: bool = False
     """Do what PortSentry does also where we would do better."""
     resolve_names: bool = False
-    """Look up the names of senders, in the background, as text only."""
+    """Look up the names of senders: in the background, as text for the log only."""
     lines_a_second: int = 1000
     """Alert lines written in one second at most; the rest is counted and said in one line."""
     linger: Micros = 5 * SECOND

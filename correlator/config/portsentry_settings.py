@@ -268,6 +268,10 @@ def _different(conf: PortSentryConf, modes: tuple[str, ...], *, compat: bool) ->
             f"{conf.scan_trigger} probes are allowed within a day and the next blocks, as the manual says;"
             f" PortSentry alarms at number {conf.scan_trigger} and counts for ever"
         )
+    if conf.resolve_host:
+        notes["RESOLVE_HOST"] = (
+            "names are looked up in the background: a line never waits for one, and the first has the address"
+        )
     written = conf.given.get("IGNORE_FILE")
     if written is not None and conf.ignore_file not in (None, Path(written.text or "")):
         notes["IGNORE_FILE"] = f"{conf.ignore_file} is read, from which Debian's init script built it"

@@ -215,6 +215,7 @@ def _probe(table: Table, paths: Paths) -> ProbeSettings:
         banner=_banner(table, default.banner),
         hidden_scans=table.truth("hidden_scans", default=default.hidden_scans),
         compat=table.truth("compat", default=default.compat),
+        resolve_names=table.truth("resolve_names", default=default.resolve_names),
         lines_a_second=table.number("lines_a_second", default.lines_a_second, least=1, most=1_000_000),
         linger=table.duration("linger", default.linger, least=0),
         to_syslog=table.truth("syslog", default=default.to_syslog),

@@ -37,6 +37,7 @@ from correlator.probe.connect import Opened, OpenPorts, open_ports
 from correlator.probe.ignored import IgnoreFile
 from correlator.probe.kernel_filter import OUTGOING, build_answer_filter, build_filter
 from correlator.probe.loop import Timer, read_monotonic, signals_as_bytes
+from correlator.probe.names import NameLookups
 from correlator.probe.packets import TCP, UDP, parse_packet
 from correlator.probe.ports import is_reachable
 from correlator.probe.sockets import SocketTable
@@ -72,7 +73,9 @@ def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
         sockets = SocketTable()
         stack.callback(sockets.close)
         ignored = IgnoreFile(settings.paths.ignore, _saying(writer), must_exist=settings.compat)
-        watch = Watch(settings, sockets.find_taker, ignored.covers)
+        lookups = stack.enter_context(NameLookups()) if settings.resolve_names else None
+        name_of = (lambda address, _now: address) if lookups is None else lookups.names.name_of
+        watch = Watch(settings, sockets.find_taker, ignored.covers, name_of)
         opened = {
             mode: open_ports(
                 protocol_of(mode),
@@ -88,7 +91,7 @@ def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
         routes = stack.enter_context(NetlinkSocket(socket.NETLINK_ROUTE, groups=_ADDRESS_GROUPS))
         routes.socket.setblocking(False)
         keep_capabilities(*_needed_capabilities(settings))
-        probe = _Probe(settings, watch, _Descriptors(captures, sockets, routes, opened), writer)
+        probe = _Probe(settings, watch, _Descriptors(captures, sockets, routes, opened, lookups), writer)
         stack.callback(probe.close)
         probe.start()
         probe.run(signals)
@@ -138,6 +141,7 @@ class _Descriptors(NamedTuple):
     routes: NetlinkSocket
     opened: dict[str, Opened]
     """What became of the ports of each connect mode."""
+    lookups: NameLookups | None
 
 
 class _Probe:
@@ -151,7 +155,7 @@ class _Probe:
         writer: Writer,
     ) -> None:
         self._settings = settings
-        self._captures, self._sockets, self._routes, self._opened = descriptors
+        self._captures, self._sockets, self._routes, self._opened, self._lookups = descriptors
         listeners = [listener for one in self._opened.values() for listener in one.listeners]
         self._write = _saying(writer)
         self._open_ports = OpenPorts(listeners, settings.banner.encode(), self._take_connect, self._write)
@@ -194,6 +198,8 @@ class _Probe:
         notify("READY=1")
         if any(capture.version == 0 for capture in self._captures):
             self._watch.in_use[TCP].mark_used(self._sockets.local_ports())
+        if self._lookups is not None:
+            self._lookups.tend(read_monotonic())
 
     def _refuse(self) -> NoReturn:
         modes = " ".join(f"-{mode}" for mode in self._settings.modes)
@@ -219,8 +225,11 @@ class _Probe:
         waiting = select.poll()
         captures = {capture.socket.fileno(): capture for capture in self._captures}
         routes, open_ports = self._routes.socket.fileno(), self._open_ports.descriptor
+        lookups = -1 if self._lookups is None else self._lookups.descriptor
         for descriptor in (signals.fileno(), routes, open_ports, *captures):
             waiting.register(descriptor, select.POLLIN)
+        if lookups >= 0:
+            waiting.register(lookups, select.POLLIN)
         while True:
             for descriptor, _ in waiting.poll(self._milliseconds_left()):
                 if descriptor == routes:
@@ -230,12 +239,16 @@ class _Probe:
                     (self._read_packets if capture.version else self._read_answers)(capture)
                 elif descriptor == open_ports:
                     self._open_ports.serve(read_monotonic())
+                elif self._lookups is not None and descriptor == lookups:
+                    self._lookups.receive(read_monotonic())
                 elif self._is_told_to_stop(signals):
                     return
             now = read_monotonic()
             if self._writer.is_waiting:
                 self._writer.flush(time.time_ns(), now)
             self._open_ports.tend(now)
+            if self._lookups is not None:
+                self._lookups.tend(now)
             for timer in self._timers:
                 timer.fire(now)
             left_out = self._watch.limit.take_left_out(now)
@@ -304,7 +317,8 @@ class _Probe:
 
     def _milliseconds_left(self) -> int:
         due = min(timer.due for timer in self._timers)
-        for other in (self._watch.limit.next_due(), self._open_ports.next_due()):
+        lookups = None if self._lookups is None else self._lookups.next_due()
+        for other in (self._watch.limit.next_due(), self._open_ports.next_due(), lookups):
             if other is not None:
                 due = min(due, other)
         left = max(0, -(-(due - read_monotonic()) // 1000))
@@ -318,6 +332,7 @@ class _Probe:
                 "pid": os.getpid(),
                 "started": self._started,
                 **asdict(self._watch.counters),
+                **({} if self._lookups is None else self._lookups.names.counts()),
                 "kernel_drops": sum(capture.count_dropped() for capture in self._captures),
                 "log_failures": self._writer.log.trouble.failures,
                 "syslog_failures": 0 if syslog is None else syslog.trouble.failures,

@@ -62,6 +62,7 @@ class Watch:
         settings: ProbeSettings,
         find_taker: Callable[[Packet, str], Taker],
         is_ignored: Callable[[bytes], bool] = lambda _source: False,
+        name_of: Callable[[str, Micros], str] = lambda address, _now: address,
     ) -> None:
         self.counters = Counters()
         self.in_use = {TCP: PortsInUse(settings.linger), UDP: PortsInUse(settings.linger)}
@@ -72,6 +73,7 @@ class Watch:
         self._flags = {protocol: ports.flags for protocol, ports in self.in_use.items()}
         self._find_taker = find_taker
         self._is_ignored = is_ignored
+        self._name_of = name_of
 
     def watched_ranges(self, protocol: int) -> PortRanges:
         """Return the ports that packets are judged for, joined as far as the kernel filter must have it."""
@@ -136,14 +138,15 @@ class Watch:
             return _NO_LINES
         counters.reported += 1
         address = spell_address(source)
-        line = format_probe(technique, address, address, PROTOCOLS[protocol], port)
+        name = self._name_of(address, now)
+        line = format_probe(technique, name, address, PROTOCOLS[protocol], port)
         if not has_ip_options:
             return (line,)
         # the second line needs a place of its own in this second, or a flood of options doubles the log
         if not self.limit.admits(now):
             counters.left_out += 1
             return (line,)
-        return line, format_ip_options(address, address, PROTOCOLS[protocol], port)
+        return line, format_ip_options(name, address, PROTOCOLS[protocol], port)
 
     def judge_connect(
         self, protocol: int, port: int, source: bytes, destination: bytes | None, now: Micros
@@ -165,7 +168,8 @@ class Watch:
             return _NO_LINES
         self.counters.reported += 1
         address = spell_address(source)
-        return (format_probe(CONNECT, address, address, PROTOCOLS[protocol], port),)
+        name = self._name_of(address, now)
+        return (format_probe(CONNECT, name, address, PROTOCOLS[protocol], port),)
 
     def judge_answered(self, packet: Packet, device: str, now: Micros) -> tuple[str, ...]:
         """Return the lines that report a segment with ACK which our own kernel has just reset.
@@ -188,7 +192,8 @@ class Watch:
             return _NO_LINES
         self.counters.reported += 1
         address = spell_address(source)
-        return (format_probe(ACK_TECHNIQUE, address, address, PROTOCOLS[protocol], port),)
+        name = self._name_of(address, now)
+        return (format_probe(ACK_TECHNIQUE, name, address, PROTOCOLS[protocol], port),)
 
     def _passes_over(self, source: bytes) -> bool:
         """True where the ignore file names the source of an admitted line; its place is free again."""

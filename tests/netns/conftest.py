@@ -140,12 +140,16 @@ def settle(scanner: Scanner, wait_until: WaitUntil) -> Callable[[Probe], None]:
     def wait(probe: Probe) -> None:
         for destination, source in ((VICTIM4, SCANNER4), (VICTIM6, SCANNER6)):
             port = next(MARKS)
-            before = probe.texts()
-            line = f"attackalert: TCP SYN/Normal scan from host: {source}/{source} to TCP port: {port}"
+            end = f"/{source} to TCP port: {port}"  # in front of it its name may stand
+            before = _count(probe, end)
             scanner.send_tcp(port, destination=destination)
-            wait_until(lambda line=line, before=before: probe.texts().count(line) > before.count(line))
+            wait_until(lambda end=end, before=before: _count(probe, end) > before)
 
     return wait
+
+
+def _count(probe: Probe, end: str) -> int:
+    return sum(text.endswith(end) for text in probe.texts())
 
 
 def _is_mark(text: str) -> bool:

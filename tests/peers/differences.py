@@ -68,3 +68,12 @@ LIMIT_OF_LINES = (
     "PortSentry writes a line for every packet that it gets to see, however many; ours no more than"
     " `lines_a_second`, and says how many it left out."
 )
+NAMES_LATER = (
+    "PortSentry waits for a sender's name before it writes and blocks, 6 seconds a probe where the name"
+    " server is silent; ours writes the address in its place at once, and the name in the lines after it is"
+    " known."
+)
+NAMES_CLEANED = (
+    "PortSentry writes whatever a name server calls a sender, slashes and all; ours keeps the address where"
+    " that is no plain host name, or looks like an address."
+)

@@ -80,6 +80,7 @@ _PROBE = """\
 hidden_scans = {hidden_scans}
 linger = "{linger}"
 """
+_WITH_HOSTS = 'mount --bind "$0" /etc/hosts && exec "$@"'
 STARTING_LINE = "adminalert: PortSentry 1.2 is starting.\n"
 ACTIVE_LINE = "adminalert: PortSentry is now active and listening.\n"
 LAST_LINES = [f"{kind}: PortSentry is shutting down\n" for kind in ("securityalert", "adminalert")]
@@ -187,6 +188,7 @@ class Duel:
         hidden_scans: bool = False,
         linger: str = "5s",
         ignored: tuple[str, ...] = (),
+        hosts: str = "",
         **directives: str | None,
     ) -> None:
         """Open the services, then start PortSentry in each of the modes, and one probe in all of them."""
@@ -198,13 +200,15 @@ class Duel:
         for mode in modes:
             folder = self.theirs.folder / mode
             folder.mkdir()
-            peer = PortSentry(self.theirs.lab, folder, mode, options, ignores=ignores, may_refuse=may_refuse)
+            peer = PortSentry(
+                self.theirs.lab, folder, mode, options, ignores=ignores, hosts=hosts, may_refuse=may_refuse
+            )
             self._stack.callback(peer.kill)
             self._ignore_files.append(peer.ignore_file)
             self.theirs.logs.append(Log(peer.datagrams))
             self._stops.append(peer.stop)
         self._configure_probe(modes, options, ignores, hidden_scans=hidden_scans, linger=linger)
-        self._start_probe(modes)
+        self._start_probe(modes, hosts)
         end = LAST_LINES[-1]
         ours = self.ours.logs[0]
         is_up = wait_for(lambda: {ACTIVE_LINE, end} & set(ours.texts()), SECONDS)
@@ -296,8 +300,9 @@ class Duel:
         text = settings.read_text().replace("[probe]\n", probe)
         settings.write_text(text.replace("[paths]\n", _PATHS.format(folder=folder)))
 
-    def _start_probe(self, modes: tuple[str, ...]) -> None:
+    def _start_probe(self, modes: tuple[str, ...], hosts: str) -> None:
         side = self.ours
+        (side.folder / "hosts").write_text(hosts)
         with side.lab.victim.entered():  # the length of its queue is that of the network namespace
             syslog = self._stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         syslog.bind(str(side.folder / "dev-log"))
@@ -312,6 +317,8 @@ class Duel:
 
         side.logs.append(Log(read))
         child = side.lab.victim.popen(
+            *("unshare", "--mount", "--propagation", "private", "sh", "-c", _WITH_HOSTS),
+            str(side.folder / "hosts"),
             *(sys.executable, "-P", "-m", "correlator", "probe", *(f"-{mode}" for mode in modes)),
             *("--config", str(side.folder)),
             env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -58,6 +58,7 @@ class PortSentry:
         options: Mapping[str, str | None],
         *,
         ignores: tuple[str, ...] = SHIPPED_IGNORES,
+        hosts: str = "",
         may_refuse: bool = False,
     ) -> None:
         self.name = f"PortSentry 1.2 -{mode}"
@@ -69,6 +70,7 @@ class PortSentry:
         self.ignore_file = folder / _CONFIGURATION / "portsentry.ignore"
         """May be changed or taken away at any time."""
         write_configuration(folder / _CONFIGURATION / "portsentry.conf", options)
+        (folder / "hosts").write_text(hosts, encoding="ascii")
         self.ignore_file.write_text("".join(f"{line}\n" for line in ignores), encoding="ascii")
         self._child = lab.victim.popen(
             *("unshare", *_PRIVATE, sys.executable, "-m", "tests.peers.portsentry", str(folder), mode),
@@ -212,6 +214,7 @@ def _prepare_files(folder: Path) -> None:
         (stage / "dev" / name).touch()
         _mount("--bind", f"/dev/{name}", str(stage / "dev" / name))
     subprocess.run(["cp", "-a", "/etc/.", str(stage / "etc")], check=True)
+    shutil.copy(folder / "hosts", stage / "etc/hosts")
     configuration = stage / "etc/portsentry"
     shutil.rmtree(configuration, ignore_errors=True)
     configuration.mkdir()
