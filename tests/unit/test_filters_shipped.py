@@ -26,7 +26,7 @@ _LEAST_MATCHING = 3
 _LEAST_OTHER = 2
 _SHORTEST_LITERAL = 4
 _ADDRESS = re.compile(
-    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?!\w)|[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}(?![\w:]))"
+    r"(?<![\w.])(?:\d{1,3}(?:\.\d{1,3}){3}(?!\w)|(?<!:)[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}(?![\w:.]))"
 )
 
 shipped = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -187,7 +187,10 @@ def _records(filter_, event, forged):
 
 
 def _as_the_service_lets_it(field, expression, text):
-    """Return the text as a field can hold it that has one class of characters, as the name of a host has."""
-    kind = re.search(rf"\(\?P<{field}>(\[(?:\\.|[^\]\\])+\]|\\S)[*+{{]", expression)
+    """Return the text as a field can hold it that the service itself writes with some characters only.
+
+    A class of what it may not hold says how the filter reads, not what the service writes.
+    """
+    kind = re.search(rf"\(\?P<{field}>(\[(?!\^)(?:\\.|[^\]\\])+\])[*+{{]", expression)
     allowed = re.compile(kind[1] if kind else r"[\s\S]")
     return "".join(character if allowed.match(character) else "_" for character in text)
