@@ -81,6 +81,20 @@ def find_slow_line(expression: str, limit: Micros) -> str:
     return ""
 
 
+def find_reach(expression: str, text: str) -> int:
+    """Return how many characters of a text the expression takes from its beginning, before it must fail."""
+    compiled = regex.compile(expression, regex.VERSION0)
+    low, high = 0, len(text)
+    while low < high:  # where the longer beginning may still become a match, so may the shorter
+        middle = (low + high + 1) // 2
+        try:
+            found = compiled.fullmatch(text[:middle], partial=True, timeout=0.05)
+        except TimeoutError:
+            return low
+        low, high = (middle, high) if found is not None else (low, middle - 1)
+    return low
+
+
 def _outruns(compiled: Any, text: str, seconds: float) -> bool:
     for _ in range(_TRIES):
         try:

@@ -6,13 +6,13 @@ import argparse
 import io
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from correlator.cli import site as sites
-from correlator.cli.output import colour, complain, print_json
-from correlator.model import Event, printable
+from correlator.cli.output import complain, print_json
+from correlator.model import Event, Micros, Source
 
 if TYPE_CHECKING:
     from correlator.config.site import Site
@@ -63,6 +63,9 @@ def _run(options: argparse.Namespace) -> int:
         from correlator.cli.explain_filter import explain_alone
 
         return explain_alone(options)
+    from correlator.cli.explain_steps import explain_line, explanation_text
+    from correlator.enforcer.never_block import NeverBlock
+
     site = sites.load(options)
     if options.filter is not None and options.filter not in site.filters:
         known = ", ".join(sorted(site.filters)) or "none"
@@ -76,123 +79,54 @@ def _run(options: argparse.Namespace) -> int:
         if isinstance(sys.stdin, io.TextIOWrapper):
             sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # as logs are read
         lines = sys.stdin
-    engine = _engine(site)
+    now = time.time_ns() // 1000
+    guard = NeverBlock(site.enforcer)
+
+    def ignored_by(source: Source) -> str | None:
+        return guard.find(source, now)
+
+    engine = _engine(site, ignored_by)
     is_understood = False
     for line in lines:
-        steps = _explain(engine, line.rstrip("\n"), options.filter)
+        steps = explain_line(engine, line.rstrip("\n"), now, only=options.filter, ignored_by=ignored_by)
+        if not steps["understood"] and options.filter is None and options.line != "-":
+            steps["would_be_understood_by"] = list(_not_enabled(site, steps["line"], now))
         is_understood = is_understood or steps["understood"]
         if options.json:
             print_json("explain", **steps)
         else:
-            for text in _as_text(steps):
+            for text in explanation_text(steps):
                 print(text)
     return 0 if is_understood else 1
 
 
-def _engine(site: Site) -> Engine:
+def _engine(site: Site, ignored_by: Callable[[Source], str | None]) -> Engine:
     """Return an engine as the correlator would run it now, with the strikes that wait there."""
     from correlator.config.site import build_engine
-    from correlator.enforcer.never_block import NeverBlock
     from correlator.store.state import StateReader
 
-    guard = NeverBlock(site.enforcer)
-    now = time.time_ns() // 1000
-    engine = build_engine(site, ignored_by=lambda source: guard.find(source, now))
+    engine = build_engine(site, ignored_by=ignored_by)
     if site.paths.correlator_database.exists():
         with closing(StateReader(site.paths.correlator_database)) as reader:
             engine.restore(reader.strikes(), [])
     return engine
 
 
-def _explain(engine: Engine, text: str, only: str | None) -> dict[str, Any]:
-    from correlator.filters import make_line
-    from correlator.prefilter import Prefilter
-    from correlator.syslog import format_instant, parse_header, read_stamp
+def _not_enabled(site: Site, text: str, now: Micros) -> Iterator[str]:
+    """Yield the filters that no jail listens to and that understand the line."""
+    from correlator.config.filters import read_filter
+    from correlator.config.site import FilterShelf
+    from correlator.filters import Filter, PatternError, make_line
 
-    now = time.time_ns() // 1000
-    line = make_line(text, arrived=now)
-    header = parse_header(text)
-    stamp = read_stamp(header.stamp, now)
-    steps: dict[str, Any] = {
-        "line": text,
-        "header": {
-            "stamp": header.stamp,
-            "host": header.host,
-            "identifier": header.identifier,
-            "pid": header.pid,
-        },
-        "body": header.body,
-        "time": format_instant(line.evidence.at),
-        "time_from": "arrival: the line has no stamp we can read" if stamp is None else "its own stamp",
-        "filters": [],
-        "jails": [],
-        "understood": False,
-    }
-    data = text.encode("utf-8", "surrogateescape") + b"\n"
-    for name, filter_ in engine.filters.items():
-        if only is not None and name != only:
+    shelf = FilterShelf(site.where.parent / "filters")
+    for name, path in sorted(shelf.paths.items()):
+        definition, _faults = (None, []) if name in site.filters else read_filter(path)
+        if definition is None:
             continue
-        step: dict[str, Any] = {"filter": name, "file": filter_.definition.where}
-        steps["filters"].append(step)
-        if not filter_.wants(header.identifier):
-            wanted = ", ".join(sorted(filter_.definition.identifiers))
-            step["answer"] = f"not ours: identifier {header.identifier!r}, it reads {wanted}"
+        try:
+            filter_ = Filter(definition)
+        except PatternError:
             continue
-        if not any(Prefilter(filter_.literals()).candidates(data)):
-            step["answer"] = "not ours: no candidate, the text its patterns need is not there"
-            continue
-        answer = filter_.read(line)
-        if answer is None:
-            step["answer"] = "not ours: no pattern matches, or it means nothing"
-        elif isinstance(answer, Event):
-            steps["understood"] = True
-            step["answer"] = "understood"
-            step["pattern"] = answer.pattern
-            step["source"] = str(answer.source)
-            step["spoofable"] = answer.is_spoofable
-            step["fields"] = dict(answer.fields)
-            steps["jails"].extend(_judged(engine, answer))
-        else:
-            step["answer"] = f"ours, but unreadable: {answer.reason}"
-    return steps
-
-
-def _judged(engine: Engine, event: Event) -> Iterator[dict[str, Any]]:
-    from correlator.engine import format_decision
-
-    listening = [jail for jail in engine.jails.values() if event.filter in jail.definition.filters]
-    before = {jail.name: jail.windows.measure(jail.key_for(event) or "", event.at) for jail in listening}
-    for jail, verdict in engine.judge(event):
-        yield {
-            "jail": jail.name,
-            "key": verdict.key,
-            "before": before[jail.name],
-            "after": verdict.note,
-            "decision": None if verdict.decision is None else format_decision(verdict.decision),
-        }
-
-
-def _as_text(steps: dict[str, Any]) -> Iterator[str]:
-    header = steps["header"]
-    yield f"line      {printable(steps['line'])}"
-    yield (
-        f"header    stamp {header['stamp']!r}, host {header['host']!r}, "
-        f"identifier {header['identifier']!r}, pid {header['pid']!r}"
-    )
-    yield f"time      {steps['time']} (from {steps['time_from']})"
-    yield f"body      {printable(steps['body'])}"
-    for step in steps["filters"]:
-        is_good = step["answer"] == "understood"
-        yield f"filter    {step['filter']}: {colour(step['answer'], 'good' if is_good else 'warn')}"
-        if is_good:
-            yield f"pattern   {step['pattern']}" + (" (spoofable)" if step["spoofable"] else "")
-            yield f"source    {step['source']}"
-            for name, value in sorted(step["fields"].items()):
-                if name != "source":
-                    yield f"field     {name} = {printable(value)}"
-    for step in steps["jails"]:
-        yield f"jail      {step['jail']}: key {step['key']}, before {step['before']}, now {step['after']}"
-        if step["decision"] is not None:
-            yield f"decision  {colour(step['decision'], 'bad')}"
-    if not steps["understood"]:
-        yield "result    " + colour("MISSED: no filter understands this line", "warn")
+        line = make_line(text, arrived=now, layout=filter_.layout)
+        if filter_.wants(line.header.identifier) and isinstance(filter_.read(line), Event):
+            yield name

@@ -47,7 +47,8 @@ def test_explain_shows_every_step(run):
         "pattern   scan (spoofable)",
         "source    198.51.100.9",
         "field     port = 1",
-        "jail      portscan: key 198.51.100.9, before 0, now 1 of 1 in 1h",
+        "ignore    no list names the source",
+        "jail      portscan: key 198.51.100.9, 0 strikes before, now 1 of 1 in 1h",
         "decision  observe source=198.51.100.9",
     ):
         assert text in output
@@ -57,6 +58,15 @@ def test_explain_shows_every_step(run):
     ("line", "reason"),
     [
         ("no header", "not ours: identifier '', it reads portsentry"),
+        (PROBE.format("198.51.100.9") + " x", "miss      pattern scan takes all of it and wants more"),
+        (
+            PROBE.format("198.51.100.9") + " x",
+            "miss      pattern connect takes 'attackalert: ' and not 'TCP SYN",
+        ),
+        (
+            "Nov 22 14:29:22 vm sshd[1]: Invalid user x from 192.0.2.1 port 3",
+            'hint      filter sshd understands it, and is not enabled: enabled = ["sshd"]',
+        ),
         ("Nov 22 14:29:22 vm portsentry[1]: hello", "no candidate"),
         (PROBE.format("999.1.1.1"), "ours, but unreadable: not an address: '999.1.1.1'"),
     ],

@@ -1,4 +1,4 @@
-"""A pattern that a stranger can hold up is put away, and everything else goes on: the real process shows it."""
+"""A pattern that a stranger can hold up is put away, and all else goes on: the real process shows it."""
 
 import json
 import subprocess
@@ -59,7 +59,9 @@ def test_a_pattern_that_runs_over_is_named_and_the_others_go_on(correlate, wait_
     wait_until(lambda: _status(correlate).get("sources"))
     with (correlate / "knock.log").open("a") as log:
         head = "Nov 22 14:29:22 vm knockd: "
-        log.write(f"{head}{'a' * 200}! from 192.0.2.1\n{head}knock from 192.0.2.2\n{head}tap from 192.0.2.3\n")
+        log.write(
+            f"{head}{'a' * 200}! from 192.0.2.1\n{head}knock from 192.0.2.2\n{head}tap from 192.0.2.3\n"
+        )
     wait_until(lambda: sum(item.get("events", 0) for item in _status(correlate)["sources"]) == 2)
     wait_until(lambda: _status(correlate)["quarantined"])
     assert list(_status(correlate)["quarantined"]["slow"]) == ["slow"]

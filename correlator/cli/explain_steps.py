@@ -1,0 +1,187 @@
+"""What `explain` finds out about one line: header, time, who reads it, how far patterns get, what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from correlator.cli.output import colour
+from correlator.model import Event, Micros, Source, printable
+
+if TYPE_CHECKING:
+    from correlator.engine import Engine
+    from correlator.filters import Filter, FilterDefinition
+    from correlator.layouts import Reading
+
+_FEW = 3
+_MOST_MISSES = 5
+_UNITS = {"strikes": "strikes", "weight": "points"}
+
+
+def explain_line(
+    engine: Engine, text: str, now: Micros, *, only: str | None, ignored_by: Callable[[Source], str | None]
+) -> dict[str, Any]:
+    """Return every step of one line, as data."""
+    from correlator.layouts import read_header
+    from correlator.syslog import format_instant
+
+    reading = read_header(text, arrived=now)
+    header = reading.header
+    steps: dict[str, Any] = {
+        "line": text,
+        "header": {
+            "stamp": header.stamp,
+            "host": header.host,
+            "identifier": header.identifier,
+            "pid": header.pid,
+            "repeats": header.repeats,
+        },
+        "body": header.body,
+        "time": format_instant(now if reading.stamp is None else reading.stamp),
+        "time_from": "arrival: the line has no stamp we can read"
+        if reading.stamp is None
+        else "its own stamp",
+        "filters": [],
+        "jails": [],
+        "understood": False,
+    }
+    for name, filter_ in engine.filters.items():
+        if only is not None and name != only:
+            continue
+        step, event = _ask(filter_, text, reading, now)
+        steps["filters"].append(step)
+        if event is not None:
+            steps["understood"] = True
+            step["ignored_by"] = ignored_by(event.source)
+            if step["time"] != steps["time"]:
+                steps["time"], steps["time_from"] = step["time"], f"what filter {name} reads as the date"
+            steps["jails"].extend(_judged(engine, event))
+    return steps
+
+
+def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dict[str, Any], Event | None]:
+    from correlator.filters import make_line
+    from correlator.prefilter import Prefilter
+    from correlator.syslog import format_instant
+
+    identifier = reading.header.identifier
+    step: dict[str, Any] = {"filter": filter_.name, "file": filter_.definition.where, "is_for": True}
+    if not filter_.wants(identifier):
+        wanted = ", ".join(sorted(map(_program, filter_.definition.identifiers))) or _program("")
+        step |= {"is_for": False, "answer": f"not ours: identifier {identifier!r}, it reads {wanted}"}
+        return step, None
+    data = text.encode("utf-8", "surrogateescape") + b"\n"
+    if not any(Prefilter(filter_.literals()).candidates(data)):
+        step["answer"] = "not ours: no candidate, the text its patterns need is not there"
+        return step, None
+    line = make_line(text, arrived=now, layout=filter_.layout)
+    answer = filter_.read(line)
+    if isinstance(answer, Event):
+        step |= {
+            "answer": "understood",
+            "pattern": answer.pattern,
+            "source": str(answer.source),
+            "time": format_instant(answer.at),
+            "spoofable": answer.is_spoofable,
+            "weight": answer.weight,
+            "count": answer.count,
+            "fields": dict(answer.fields),
+        }
+        return step, answer
+    if answer is None:
+        step["answer"] = "not ours: no pattern matches, or it means nothing"
+    else:
+        step["answer"] = f"ours, but unreadable: {answer.reason}"
+    step["misses"] = list(_misses(filter_.definition, line.header.body))
+    return step, None
+
+
+def _program(identifier: str) -> str:
+    return {"": "lines of no program", "*": "any program"}.get(identifier, identifier)
+
+
+def _misses(definition: FilterDefinition, body: str) -> Iterator[dict[str, str]]:
+    """Yield how far each pattern gets whose text is in the line, the nearest miss first."""
+    from correlator.pattern_review import find_reach
+    from correlator.prefilter import required_literal
+
+    if definition.whole_lines is not None:
+        return
+    reached = [
+        (find_reach(pattern.expression, body), pattern.name)
+        for pattern in definition.patterns
+        if pattern.expression and required_literal(pattern.expression) in body
+    ]
+    for reach, name in sorted(reached, reverse=True)[:_MOST_MISSES]:
+        yield {"pattern": name, "matches": body[:reach], "stops_at": body[reach:]}
+
+
+def _judged(engine: Engine, event: Event) -> Iterator[dict[str, Any]]:
+    from correlator.engine import format_decision
+
+    listening = [jail for jail in engine.jails.values() if event.filter in jail.definition.filters]
+    before = {jail.name: jail.windows.measure(jail.key_for(event) or "", event.at) for jail in listening}
+    for jail, verdict in engine.judge(event):
+        definition = jail.definition
+        yield {
+            "jail": jail.name,
+            "key": verdict.key,
+            "unit": f"{definition.field}s"
+            if definition.field
+            else _UNITS.get(definition.count.value, "strikes"),
+            "threshold": definition.threshold,
+            "before": before[jail.name],
+            "after": verdict.note,
+            "decision": None if verdict.decision is None else format_decision(verdict.decision),
+        }
+
+
+def explanation_text(steps: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines that a person reads."""
+    header = steps["header"]
+    yield f"line      {printable(steps['line'])}"
+    yield (
+        f"header    stamp {header['stamp']!r}, host {header['host']!r}, "
+        f"identifier {header['identifier']!r}, pid {header['pid']!r}"
+        + (f", said {header['repeats']} times" if header["repeats"] > 1 else "")
+    )
+    yield f"time      {steps['time']} (from {steps['time_from']})"
+    yield f"body      {printable(steps['body'])}"
+    others = [step["filter"] for step in steps["filters"] if not step["is_for"]]
+    for step in steps["filters"]:
+        if step["is_for"] or len(others) <= _FEW:
+            yield from _filter_text(step)
+    if len(others) > _FEW:
+        yield f"others    {', '.join(others)}: they read other programs"
+    for step in steps["jails"]:
+        before = f"{step['before']} {step['unit']} before"
+        yield f"jail      {step['jail']}: key {step['key']}, {before}, now {step['after']}"
+        if step["decision"] is not None:
+            yield f"decision  {colour(step['decision'], 'bad')}"
+        else:
+            yield "decision  none"
+    if steps["understood"] and not steps["jails"]:
+        yield "jail      " + colour("none listens to this filter", "warn")
+    if not steps["understood"]:
+        yield "result    " + colour("MISSED: no filter understands this line", "warn")
+    for name in steps.get("would_be_understood_by", ()):
+        yield f'hint      filter {name} understands it, and is not enabled: enabled = ["{name}"]'
+
+
+def _filter_text(step: dict[str, Any]) -> Iterator[str]:
+    is_good = step["answer"] == "understood"
+    yield f"filter    {step['filter']}: {colour(printable(step['answer']), 'good' if is_good else 'warn')}"
+    for miss in step.get("misses", ()):
+        matched, rest = printable(miss["matches"]), printable(miss["stops_at"])
+        taken = f"takes {matched!r} and not {rest!r}" if rest else "takes all of it and wants more"
+        yield f"miss      pattern {miss['pattern']} {taken}"
+    if not is_good:
+        return
+    yield f"pattern   {step['pattern']}" + (" (spoofable)" if step["spoofable"] else "")
+    yield f"source    {step['source']}"
+    for name, value in sorted(step["fields"].items()):
+        if name != "source":
+            yield f"field     {name} = {printable(value)}"
+    if step["count"] > 1 or step["weight"] > 1:
+        yield f"counts    {step['count']} times, weight {step['weight']}"
+    yield f"ignore    {step['ignored_by'] or 'no list names the source'}"
