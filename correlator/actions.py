@@ -25,8 +25,13 @@ KINDS = ("nftables", "hosts-deny", "command", "record")
 """`nftables` and `hosts-deny` are native, `record` writes the block down and does nothing else."""
 WAYS = ("", "route", "wrappers", "command", "nothing")
 """As what PortSentry's log tells of it: a dropped route, TCP wrappers, an external command, no response."""
-TOKENS = ("TARGET", "PORT", "MODE", "PROTOCOL", "FAMILY", "JAIL", "REQUEST", "UNTIL", "SECONDS")
+TOKENS = (
+    *("TARGET", "PORT", "MODE", "PROTOCOL", "FAMILY", "VERSION"),
+    *("JAIL", "REQUEST", "UNTIL", "SECONDS", "TIMEOUT"),
+)
 
+_LONGEST_TIMEOUT = 2_147_483
+"""Seconds, of an entry of ipset; what lasts longer is put in again when it is found to be missing."""
 _TOKEN = re.compile(r"\$([A-Z]+)\$")
 
 
@@ -86,6 +91,10 @@ class ActionDefinition:
     """By version of IP; a version that is missing is not served."""
     list_pattern: str = ""
     """Expression with a group `source`; finds each source that `list` printed."""
+    owns: bool = False
+    """True: whatever `list` prints is ours, and what should not be there is released."""
+    expires_by_itself: bool = False
+    """True: `block` gets the time left, and nothing of ours must run for a block to end."""
     wants_evidence: bool = False
     """True: `block` gets the order as JSON on its standard input."""
     timeout: Micros = 10 * SECOND
@@ -133,6 +142,8 @@ def _values(order: Order, now: Micros) -> dict[str, str]:
         "FAMILY": f"ipv{order.source.version}",
         "JAIL": order.jail,
         "REQUEST": order.request,
+        "VERSION": str(order.source.version),
         "UNTIL": until,
         "SECONDS": left,
+        "TIMEOUT": "0" if order.until is None else str(min(int(left), _LONGEST_TIMEOUT)),
     }

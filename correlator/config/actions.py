@@ -99,6 +99,8 @@ def read_action(name: str, table: Table) -> ActionDefinition:
         says=table.text("says", "", choices=WAYS),
         commands={},
         list_pattern=_list_pattern(table),
+        owns=table.truth("owns", default=False),
+        expires_by_itself=table.text("expires", "portward", choices=("portward", "kernel")) == "kernel",
         wants_evidence=table.truth("evidence", default=False),
         timeout=table.duration("timeout", default.timeout),
         file=str(table.path_at("file", Path(default.file))),
@@ -110,7 +112,6 @@ def read_action(name: str, table: Table) -> ActionDefinition:
         if _TARGET not in definition.line or "\n" in definition.line:
             table.fault("line", definition.line, f"one line with {_TARGET} in it")
         _check_tokens(table, "line", definition.line)
-    table.text("expires", "portward", choices=("portward", "kernel"))
     if kind != "command":
         return definition
     general = _commands(table, Commands())

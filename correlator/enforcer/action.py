@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from correlator.actions import Order
-from correlator.model import Micros
+from correlator.model import Micros, Source
 
 
 class Ending(enum.Enum):
@@ -59,3 +59,33 @@ class Action(Protocol):
 
     def release(self, order: Order, now: Micros, ended: Ended) -> None:
         """Undo it; done as well where there is nothing to undo any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """How what an action really denies differs from what it should."""
+
+    missing: tuple[Order, ...] = ()
+    extra: tuple[Source, ...] = ()
+    """Denied by it, and not wanted; only where all that it denies is ours."""
+    problem: str = ""
+    """Why it could not be found out."""
+
+
+Surveyed = Callable[[Survey], None]
+
+
+@runtime_checkable
+class Surveyor(Protocol):
+    """An action that can say what it really denies."""
+
+    can_survey: bool
+
+    def survey(self, orders: Sequence[Order], now: Micros, surveyed: Surveyed) -> None:
+        """Compare with what should be denied; `surveyed` is called once, at once or later."""
+
+    def restore(self, orders: Sequence[Order], now: Micros, ended: Ended) -> bool:
+        """Deny all of these at once; false, and nothing is done, where it has no way to."""
+
+    def check(self, now: Micros, ended: Ended) -> None:
+        """Find out whether it can work on this host."""

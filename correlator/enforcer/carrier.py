@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from correlator.actions import Order
 from correlator.enforcer import lines
 from correlator.enforcer.action import Action, Ending, Result
+from correlator.enforcer.comparison import Comparison
 from correlator.enforcer.deeds import Deeds, order_of
 from correlator.enforcer.keeping import BackendError, Keeping
 from correlator.enforcer.protocol import DeedEvent, Event
@@ -52,11 +53,19 @@ class Carrier:
         self._deeds = Deeds(
             store, self._actions, told=self._ended, complain=lambda text: announce(text, None), clock=clock
         )
+        self._comparison = Comparison(store, actions, self._deeds, say=lambda text: announce(text, None))
+        self.compare = self._comparison.compare
+        self.check = self._comparison.check
         self.counts: Counter[str] = Counter()
         """How often an action ended in each way."""
         self.start = self._deeds.start
         self.tend = self._deeds.tend
         self.pause = self._deeds.pause
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """What keeps an action from working, or us from seeing what it did."""
+        return self._comparison.problems
 
     @property
     def names(self) -> list[str]:

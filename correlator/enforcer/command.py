@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
 
-from correlator.actions import ActionDefinition, Argv, Commands, Order, encode_evidence, expand_argv, spell
-from correlator.enforcer.action import Ended, Ending, Result
+from correlator.actions import (
+    ActionDefinition,
+    Argv,
+    Commands,
+    Order,
+    encode_evidence,
+    expand,
+    expand_argv,
+    spell,
+)
+from correlator.enforcer.action import Ended, Ending, Result, Survey, Surveyed
 from correlator.enforcer.runner import Done, Ran, Runner
-from correlator.model import SECOND, Micros
+from correlator.errors import SourceError
+from correlator.model import SECOND, Micros, Source, parse_prefix, parse_source
 
 
 class CommandAction:
     """Runs the commands of one action file; see `Action`."""
 
     is_quick = False
-    expires_by_itself = False
 
     def __init__(self, definition: ActionDefinition, runner: Runner) -> None:
         self.name = definition.name
         self.denies = definition.denies
         self.says = definition.says
         self.can_release = any(commands.release for commands in definition.commands.values())
+        self.expires_by_itself = definition.expires_by_itself
+        self.can_survey = definition.denies and any(c.list for c in definition.commands.values())
+        self._list_pattern = re.compile(definition.list_pattern, re.MULTILINE)
         self._definition = definition
         self._runner = runner
         self._is_started: set[int] = set()
@@ -72,6 +86,94 @@ class CommandAction:
 
         self._run(commands.release, order, now, check)
 
+    def survey(self, orders: Sequence[Order], now: Micros, surveyed: Surveyed) -> None:
+        """Run `list` for each version of IP, and compare."""
+        versions = [version for version, commands in self._definition.commands.items() if commands.list]
+        wanted = {order.source: order for order in orders if order.source.version in versions}
+        there: set[Source] = set()
+
+        def hear(ran: Ran) -> None:
+            if ran.problem:
+                surveyed(Survey(problem=ran.problem))
+                return
+            there.update(self._sources(ran.output))
+            if versions:
+                ask(versions.pop())
+                return
+            missing = tuple(order for source, order in wanted.items() if source not in there)
+            extra = tuple(source for source in there if source not in wanted) if self._definition.owns else ()
+            surveyed(Survey(missing, extra))
+
+        def ask(version: int) -> None:
+            if version not in {order.source.version for order in orders} and not self._definition.owns:
+                hear(Ran("", ""))
+                return
+            commands = self._definition.commands[version]
+            self._is_started.discard(version)  # a flush by hand may have taken what it had prepared
+            self._start(
+                commands,
+                version,
+                now,
+                lambda ran: hear(ran) if ran.problem else self._list(commands, version, now, hear),
+            )
+
+        ask(versions.pop())
+
+    def restore(self, orders: Sequence[Order], now: Micros, ended: Ended) -> bool:
+        """Run `restore` for each version of IP with all of its orders."""
+        by_version = {version: [o for o in orders if o.source.version == version] for version in (4, 6)}
+        todo = [version for version, some in by_version.items() if some]
+        definitions = self._definition.commands
+        if not all(version in definitions and definitions[version].restore for version in todo):
+            return False
+
+        def go_on(ran: Ran) -> None:
+            if ran.problem or not todo:
+                ended(Result(Ending.FAILED if ran.problem else Ending.DONE, ran.problem))
+                return
+            version = todo.pop()
+            commands = definitions[version]
+            lines = "".join(expand(commands.restore_line, order, now) for order in by_version[version])
+            text = commands.restore_head + lines + commands.restore_tail
+            self._run(commands.restore, by_version[version][0], now, go_on, text.encode())
+
+        go_on(Ran("", ""))
+        return True
+
+    def check(self, now: Micros, ended: Ended) -> None:
+        """Run `check` for each version of IP."""
+        todo = list(self._definition.commands)
+
+        def go_on(ran: Ran) -> None:
+            if ran.problem or not todo:
+                ended(Result(Ending.FAILED if ran.problem else Ending.DONE, ran.problem))
+                return
+            version = todo.pop()
+            self._run(self._definition.commands[version].check, _nobody(version), now, go_on)
+
+        go_on(Ran("", ""))
+
+    def _sources(self, output: str) -> Iterator[Source]:
+        for found in self._list_pattern.finditer(output):
+            with contextlib.suppress(SourceError):
+                yield parse_prefix(found["source"])
+
+    def _list(self, commands: Commands, version: int, now: Micros, heard: Done) -> None:
+        self._run(commands.list, _nobody(version), now, heard)
+
+    def _start(self, commands: Commands, version: int, now: Micros, started: Done) -> None:
+        """Prepare the host where that was not done yet."""
+        if version in self._is_started or not commands.start:
+            started(Ran("", ""))
+            return
+
+        def note(ran: Ran) -> None:
+            if not ran.problem:
+                self._is_started.add(version)
+            started(ran)
+
+        self._run(commands.start, _nobody(version), now, note)
+
     def _commands(self, order: Order) -> Commands | None:
         return self._definition.commands.get(order.source.version)
 
@@ -89,14 +191,10 @@ class CommandAction:
             if started.problem:
                 ended(Result(Ending.FAILED, started.problem))
                 return
-            self._is_started.add(version)
             evidence = encode_evidence(order) if self._definition.wants_evidence else b""
             self._run(commands.block, order, now, end, evidence)
 
-        if commands.start and version not in self._is_started:
-            self._run(commands.start, order, now, go)
-        else:
-            go(Ran("", ""))
+        self._start(commands, version, now, go)
 
     def _run(self, argvs: Sequence[Argv], order: Order, now: Micros, done: Done, stdin: bytes = b"") -> None:
         """Run these in turn until one fails."""
@@ -112,6 +210,11 @@ class CommandAction:
                 self._run(argvs[1:], order, now, done, stdin)
 
         self._runner.run(expand_argv(argvs[0], order, now), go_on, seconds=seconds, stdin=stdin)
+
+
+def _nobody(version: int) -> Order:
+    """Return an order about nobody, for commands that concern no source."""
+    return Order("", parse_source("0.0.0.0" if version == 4 else "::"), "", 0, None)  # noqa: S104
 
 
 def spell_all(argvs: Sequence[Argv], order: Order, now: Micros) -> str:

@@ -86,6 +86,15 @@ class Deeds:
         if failed:
             self._wake_at(next_try)
 
+    def do_again(self, name: str, requests: Mapping[str, int]) -> None:
+        """Carry out again what an action did for these, by row number: somebody undid it."""
+        for number in requests.values():
+            for deed in self._deeds.of(number):
+                if deed.action == name:
+                    self._deeds.put([replace(deed, state=DeedState.ASKED, tries=1, next_try=0)])
+        if requests:
+            self._next = 0
+
     def end(self, numbers: list[int], now: Micros) -> None:
         """Have undone what the actions of these blocks did."""
         self._deeds.end(numbers, now)
@@ -122,6 +131,10 @@ class Deeds:
             self._deeds.delete(deed.block, deed.action)
             return
         order = order_of(row)
+        is_over = row.until is not None and row.until <= now
+        if deed.state is DeedState.ENDING and action.expires_by_itself and is_over:
+            self._deeds.delete(deed.block, deed.action)
+            return
         if deed.state is DeedState.ENDING and not action.can_release:
             if action.denies:
                 self._complain(f"{action.name} cannot be undone, {row.source} stays denied by: {deed.detail}")

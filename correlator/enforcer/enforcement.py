@@ -125,6 +125,8 @@ class Enforcement:
         self._next_expiry = self._store.next_expiry()
         self._records.recover_history()
         self._records.write_blocked(self.blocked_lines())
+        self._carrier.check(now)
+        self._carrier.compare(now)
 
     def block(self, request: BlockRequest, now: Micros, later: Later | None = None) -> Outcome | None:
         """Carry out one request, or tell what became of it before; never raises for what the world does.
@@ -198,12 +200,8 @@ class Enforcement:
 
         Raises: KernelError and its like where the kernel cannot be read or mended.
         """
-        gone = self._look_again(now)
-        try:
-            self._kernel.carry_out(gone, now)
-        except BackendError as exc:
-            self._kernel.trouble = str(exc)
-            raise
+        self._kernel.carry_out(self._look_again(now), now)
+        self._carrier.compare(now)
         mend = self._kernel.sync(now, is_thorough=is_thorough)
         self._synced_at = now
         self._tell_mend(mend)
@@ -231,6 +229,7 @@ class Enforcement:
             "is_enforcing": self._settings.is_enforcing,
             "backend": self._kernel.name,
             "actions": self._carrier.names,
+            "action_problems": dict(self._carrier.problems),
             "endings": dict(self._carrier.counts),
             "failing": [
                 {"block": deed.block, "action": deed.action, "tries": deed.tries, "detail": deed.detail}

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from correlator.actions import ActionDefinition, Order, expand
-from correlator.enforcer.action import Ended, Ending, Result
+from correlator.enforcer.action import Ended, Ending, Result, Survey, Surveyed
 from correlator.errors import PermissionDeniedError
 from correlator.model import Micros, Source
 from correlator.store.atomic import refuse_other_than_file, write_whole
@@ -32,10 +33,11 @@ class HostsDeny:
     is_quick = True
     expires_by_itself = False
     can_release = True
-    says = "wrappers"
+    can_survey = True
 
     def __init__(self, definition: ActionDefinition) -> None:
         self.name = definition.name
+        self.says = definition.says
         self._path = Path(definition.file)
         self._line = definition.line
 
@@ -67,13 +69,23 @@ class HostsDeny:
             return
         ended(Result(Ending.DONE, line))
 
-    def missing(self, orders: list[Order], now: Micros) -> list[Order]:
-        """Return those of `orders` whose line is not in the file; all may be, so the file is read once.
+    def survey(self, orders: Sequence[Order], now: Micros, surveyed: Surveyed) -> None:
+        """Find the orders whose line is not in the file; whose the other lines are nobody can tell."""
+        try:
+            there = set(self._read().split(b"\n"))
+        except (OSError, PermissionDeniedError) as exc:
+            surveyed(Survey(problem=self._why(exc)))
+            return
+        surveyed(Survey(tuple(order for order in orders if self._line_of(order, now).encode() not in there)))
 
-        Raises: OSError, PermissionDeniedError where it cannot be read.
-        """
-        there = set(self._read().split(b"\n"))
-        return [order for order in orders if self._line_of(order, now).encode() not in there]
+    def restore(self, orders: Sequence[Order], now: Micros, ended: Ended) -> bool:
+        """One line costs as much as another."""
+        del orders, now, ended
+        return False
+
+    def check(self, now: Micros, ended: Ended) -> None:
+        """Find out whether the file can be read; whether it can be written shows with the first line."""
+        self.survey((), now, lambda found: ended(_checked(found)))
 
     def _line_of(self, order: Order, now: Micros) -> str:
         line = self._line.replace("$TARGET$", spell_client(order.source))
@@ -135,6 +147,10 @@ class HostsDeny:
 
     def _why(self, exc: OSError | PermissionDeniedError) -> str:
         return f"{self._path}: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
+
+
+def _checked(survey: Survey) -> Result:
+    return Result(Ending.FAILED if survey.problem else Ending.DONE, survey.problem)
 
 
 def spell_client(source: Source) -> str:

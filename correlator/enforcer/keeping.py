@@ -109,6 +109,9 @@ class Keeping:
             return
         try:
             self._backend.block(change.add, change.remove, now=now)
+        except (MissingToolError, PermissionDeniedError) as exc:
+            self.trouble = str(exc)
+            raise
         except KernelError:
             # The table may be gone, or not be there yet, or hold what a hand put there.
             was_there = self.table != "absent"

@@ -236,6 +236,26 @@ class BlockStore:
         """Yield the rows in force, oldest first."""
         return self._iterate("WHERE state = 'done' ORDER BY number")
 
+    def carried_out_by(self, action: str) -> Iterator[BlockRow]:
+        """Yield the rows in force that an action other than the kernel's own set has carried out."""
+        return self._iterate(
+            "WHERE state = 'done'"
+            " AND number IN (SELECT block FROM deeds WHERE action = ? AND state = 'done')",
+            action,
+        )
+
+    def sources_of(self, action: str) -> frozenset[Source]:
+        """Return every source that an action is to deny, denies, or is still to let go."""
+        return frozenset(
+            row.source
+            for row in self._iterate("WHERE number IN (SELECT block FROM deeds WHERE action = ?)", action)
+        )
+
+    def still_done(self, action: str, requests: Iterable[str]) -> dict[str, int]:
+        """Return those of `requests` in force whose deed by `action` stands as done, with their numbers."""
+        found = {row.request: row.number for row in self.carried_out_by(action)}
+        return {request: found[request] for request in requests if request in found}
+
     def undecided(self) -> tuple[BlockRow, ...]:
         """Return the rows that were written ahead and never answered: what a killed process left."""
         return tuple(self._rows("WHERE state = 'requested' ORDER BY number"))

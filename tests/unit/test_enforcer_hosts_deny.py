@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from correlator.actions import ActionDefinition, Order
-from correlator.enforcer.action import Ending
+from correlator.enforcer.action import Ending, Survey
 from correlator.enforcer.hosts_deny import HostsDeny, spell_client
 from correlator.model import parse_prefix
 
@@ -94,7 +94,12 @@ def test_missing_lines_are_found(bench):
         bench.block(source)
     bench.path.write_text("ALL: 192.0.2.2 : DENY\n")
     orders = [order("192.0.2.1"), order("192.0.2.2")]
-    assert bench.action.missing(orders, 0) == orders[:1]
+    found = []
+    bench.action.survey(orders, 0, found.append)
+    bench.path.unlink()
+    bench.path.mkdir()
+    bench.action.survey(orders, 0, found.append)
+    assert found == [Survey((orders[0],)), Survey(problem=f"{bench.path}: is not a plain file; remove it")]
 
 
 @pytest.mark.parametrize(
