@@ -29,7 +29,7 @@ endif
 RUN_PACKAGES := python3-venv python3-pip python3-setuptools python3-wheel \
 	python3-watchdog python3-regex python3-systemd nftables iproute2
 TEST_PACKAGES := python3-pytest python3-hypothesis python3-pytest-random-order python3-scapy \
-	nmap iptables tcpdump python3-zstandard
+	nmap iptables tcpdump ipset conntrack tcpd ufw python3-zstandard
 
 # $(call install,PACKAGES): apt is asked only where dpkg says that one is missing.
 define install

@@ -99,6 +99,10 @@ class ActionDefinition:
     """True: `block` gets the order as JSON on its standard input."""
     timeout: Micros = 10 * SECOND
     """How long one command may take before it is killed."""
+    package: str = ""
+    """Debian's package that has its programs."""
+    trial: tuple[Argv, ...] = ()
+    """What prepares throw-away ground for trying it: never run elsewhere."""
     file: str = "/etc/hosts.deny"
     line: str = "ALL: $TARGET$"
     """With `hosts-deny`: what is appended to `file`."""

@@ -37,7 +37,19 @@ def build_parser() -> argparse.ArgumentParser:
     from pathlib import Path
 
     from correlator import __version__
-    from correlator.cli import blocks, check, drill, explain, filters, import_, processes, run, status, why
+    from correlator.cli import (
+        action,
+        blocks,
+        check,
+        drill,
+        explain,
+        filters,
+        import_,
+        processes,
+        run,
+        status,
+        why,
+    )
 
     parser = argparse.ArgumentParser(
         prog="portward",
@@ -56,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         " (default /etc/portward, else what we ship)",
     )
     common.add_argument("--json", action="store_true", help="print data as JSON, one object")
-    for group in (run, processes, status, blocks, why, explain, filters, check, drill, import_):
+    for group in (run, processes, status, blocks, why, explain, filters, check, drill, action, import_):
         group.add_commands(commands, common)
     return parser
 

@@ -103,6 +103,8 @@ def read_action(name: str, table: Table) -> ActionDefinition:
         expires_by_itself=table.text("expires", "portward", choices=("portward", "kernel")) == "kernel",
         wants_evidence=table.truth("evidence", default=False),
         timeout=table.duration("timeout", default.timeout),
+        package=table.text("package", ""),
+        trial=_argvs(table, "trial") if table.has("trial") else (),
         file=str(table.path_at("file", Path(default.file))),
         line=table.text("line", default.line),
     )

@@ -64,7 +64,7 @@ def tell() -> Generator[Step, None, None]:
     """Yield the steps as they happen."""
     with _folder() as folder, Lab() as lab:
         yield Step("namespaces", True, f"victim {VICTIM4} and {VICTIM6}, scanner {SCANNER4} and {SCANNER6}")
-        with _service(lab), Rig(lab, folder) as rig, Scanner(lab) as scanner, _undisturbed_end():
+        with open_service(lab), Rig(lab, folder) as rig, Scanner(lab) as scanner, _undisturbed_end():
             processes = rig.process_ids()
             yield Step(
                 "processes",
@@ -190,7 +190,7 @@ def _undisturbed_end() -> Iterator[None]:
 
 
 @contextmanager
-def _service(lab: Lab) -> Iterator[None]:
+def open_service(lab: Lab) -> Iterator[None]:
     """Listen on the victim's service port, both families; the kernel alone answers."""
     with lab.victim.entered():
         listener = socket.create_server(("::", _SERVICE_PORT), family=socket.AF_INET6, dualstack_ipv6=True)

@@ -145,8 +145,12 @@ class CommandAction:
         todo = list(self._definition.commands)
 
         def go_on(ran: Ran) -> None:
-            if ran.problem or not todo:
-                ended(Result(Ending.FAILED if ran.problem else Ending.DONE, ran.problem))
+            if ran.problem:
+                hint = f" (it needs {package})" if (package := self._definition.package) else ""
+                ended(Result(Ending.FAILED, ran.problem + hint))
+                return
+            if not todo:
+                ended(Result(Ending.DONE))
                 return
             version = todo.pop()
             self._run(self._definition.commands[version].check, _nobody(version), now, go_on)

@@ -1,0 +1,120 @@
+"""`action list` and `action test`: the actions there are, and whether one does what it says."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from correlator.cli import site as sites
+from correlator.cli.output import colour, complain, print_json, print_table
+from correlator.errors import ConfigError, Fault, PermissionDeniedError
+from correlator.model import printable
+
+if TYPE_CHECKING:
+    from correlator.actions import ActionDefinition
+
+_APART = "PORTWARD_APART"
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add this group's commands."""
+    action = commands.add_parser("action", help="the actions there are; prove that one works")
+    which = action.add_subparsers(dest="which", metavar="list|test", required=True)
+    every = which.add_parser("list", parents=[common], help="every action, ours and this site's")
+    every.set_defaults(run=_run_list)
+    test = which.add_parser(
+        "test", parents=[common], help="block and release a scanner with it, in throw-away namespaces"
+    )
+    test.add_argument("name", metavar="NAME")
+    test.set_defaults(run=_run_test)
+
+
+def _run_list(options: argparse.Namespace) -> int:
+    from correlator.config.actions import ActionShelf
+
+    settings = sites.load_settings(options)
+    shelf = ActionShelf(settings)
+    actions = [action for name in shelf.names if (action := shelf.load(name)) is not None]
+    used = {
+        name: [jail.name for jail in settings.jails.values() if name in jail.actions] for name in shelf.names
+    }
+    if options.json:
+        print_json(
+            "actions",
+            actions=[
+                {
+                    "name": action.name,
+                    "kind": action.kind,
+                    "denies": action.denies,
+                    "where": action.where,
+                    "description": action.description,
+                    "jails": used[action.name],
+                }
+                for action in actions
+            ],
+            faults=shelf.faults,
+        )
+    else:
+        print_table(
+            ("ACTION", "KIND", "JAILS", "DESCRIPTION"),
+            (
+                (action.name, action.kind, ",".join(used[action.name]) or "-", action.description)
+                for action in actions
+            ),
+        )
+    for fault in shelf.faults:
+        complain(f"fault: {fault}")
+    return 1 if shelf.faults else 0
+
+
+def _run_test(options: argparse.Namespace) -> int:
+    definition = _load(options)
+    if os.geteuid() != 0:
+        raise PermissionDeniedError("portward action test: makes namespaces: run it as root")
+    if _APART not in os.environ:
+        from correlator.drill.trial import run_apart
+
+        arguments = ["action", "test", options.name, *(["--json"] if options.json else [])]
+        arguments += ["--config", str(options.config)] if options.config is not None else []
+        with tempfile.TemporaryDirectory(prefix="portward-action-") as folder:
+            os.environ[_APART] = "1"
+            return run_apart(arguments, Path(folder))
+    from correlator.drill.story import come_home, home_namespace
+    from correlator.drill.trial import try_action
+
+    home = home_namespace()
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        come_home(home)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    steps = []
+    with closing(try_action(definition)) as trial:
+        for step in trial:
+            steps.append(step)
+            if not options.json:
+                mark = colour("proved", "good") if step.is_proved else colour("FAILED", "bad")
+                print(f"{mark}  {step.name:<13} {printable(step.seen)}", flush=True)
+    is_proved = all(step.is_proved for step in steps)
+    if options.json:
+        print_json("action-test", action=definition.name, proved=is_proved, steps=steps)
+    return 0 if is_proved else 1
+
+
+def _load(options: argparse.Namespace) -> ActionDefinition:
+    from correlator.config.actions import ActionShelf
+
+    settings = sites.load_settings(options)
+    shelf = ActionShelf(settings)
+    definition = shelf.load(options.name)
+    if definition is None:
+        there = Fault(str(settings.where), "action", repr(options.name), "one of " + ", ".join(shelf.names))
+        raise ConfigError(tuple(shelf.faults) or (there,))
+    return definition
