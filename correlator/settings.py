@@ -59,6 +59,9 @@ class Paths:
 PROBE_MODES = ("tcp", "udp", "stcp", "sudp", "atcp", "audp")
 """PortSentry's six: connect (bind and accept), stealth (listed ports, unbound), advanced (ranges)."""
 
+HIGHEST_TRIGGER = 50
+"""PortSentry's state engine holds 50 hits: with a higher SCAN_TRIGGER it warns, and alarms at once."""
+
 LONGEST_BANNER = 1024
 """Bytes; it must fit any socket's buffer and one datagram, so that sending it never waits."""
 
@@ -97,6 +100,8 @@ class ProbeSettings:
     """See ACK, window and Maimon scans by our own kernel's answers; never under `compat`."""
     compat: bool = False
     """Do what PortSentry does also where we would do better."""
+    scan_trigger: int = 0
+    """PortSentry's SCAN_TRIGGER as it counts: from which hit of a source on lines are written, 0 to 50."""
     resolve_names: bool = False
     """Look up the names of senders: in the background, as text for the log only."""
     lines_a_second: int = 1000

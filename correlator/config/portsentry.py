@@ -19,11 +19,10 @@ from pathlib import Path
 
 from correlator.config.portsentry_lines import Directive, Faults, find_directives
 from correlator.errors import Fault
+from correlator.settings import HIGHEST_TRIGGER
 
 CONF_FILE = "portsentry.conf"
 TARGET = "$TARGET$"
-HIGHEST_TRIGGER = 50
-"""PortSentry's state engine holds 50 hits: with a higher SCAN_TRIGGER it warns, and alarms at once."""
 
 _LARGEST_FILE = 1 << 20
 _PORTS = 1 << 16

@@ -81,6 +81,8 @@ def _probe(settings: SiteSettings, conf: PortSentryConf) -> list[str]:
     lines.append(_line("banner", _text(probe.banner), _origin("PORT_BANNER", conf)))
     origin = _origin("RESOLVE_HOST", conf)
     lines.append(_line("resolve_names", json.dumps(probe.resolve_names), origin))
+    if probe.compat:
+        lines.append(_line("scan_trigger", str(probe.scan_trigger), _origin("SCAN_TRIGGER", conf)))
     lines.append(_line("compat", json.dumps(probe.compat), "true: do as PortSentry where we would do better"))
     return lines
 

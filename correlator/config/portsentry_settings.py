@@ -153,6 +153,7 @@ def map_probe(
         udp_list=_listed(conf, "UDP_PORTS", conf.udp_ports, compat=compat),
         banner=conf.port_banner,
         compat=compat,
+        scan_trigger=conf.scan_trigger if compat else 0,
         resolve_names=conf.resolve_host,
     )
 
@@ -191,10 +192,10 @@ def runnable_actions(conf: PortSentryConf, protocol: str, *, compat: bool) -> tu
 def map_threshold(scan_trigger: int, *, compat: bool = False) -> int:
     """Return how many strikes block.
 
-    SCAN_TRIGGER="2" says that two connects are allowed: the third blocks. The real program takes the second,
-    and 0 and 1 for the same.
+    SCAN_TRIGGER="2" says that two connects are allowed: the third blocks. With `compat` the probe counts, as
+    PortSentry does, and writes no line before the trigger is reached: the first one blocks.
     """
-    return max(scan_trigger, 1) if compat else scan_trigger + 1
+    return 1 if compat else scan_trigger + 1
 
 
 def _jail(

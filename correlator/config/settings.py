@@ -20,6 +20,7 @@ from correlator.errors import Fault
 from correlator.jails import JailDefinition
 from correlator.model import SECOND
 from correlator.settings import (
+    HIGHEST_TRIGGER,
     LONGEST_BANNER,
     PROBE_MODES,
     CorrelatorSettings,
@@ -215,6 +216,7 @@ def _probe(table: Table, paths: Paths) -> ProbeSettings:
         banner=_banner(table, default.banner),
         hidden_scans=table.truth("hidden_scans", default=default.hidden_scans),
         compat=table.truth("compat", default=default.compat),
+        scan_trigger=table.number("scan_trigger", default.scan_trigger, least=0, most=HIGHEST_TRIGGER),
         resolve_names=table.truth("resolve_names", default=default.resolve_names),
         lines_a_second=table.number("lines_a_second", default.lines_a_second, least=1, most=1_000_000),
         linger=table.duration("linger", default.linger, least=0),

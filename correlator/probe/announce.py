@@ -61,6 +61,15 @@ def announce_mode(
     )
 
 
+def names_port(mode: str, settings: ProbeSettings, port: int) -> bool:
+    """Whether the settings of `mode` name this port, in use or excluded as it may be."""
+    is_tcp = protocol_of(mode) == TCP
+    if mode in ("atcp", "audp"):
+        ranges = settings.tcp_ports if is_tcp else settings.udp_ports
+        return any(lowest <= port <= highest for lowest, highest in ranges)
+    return port in (settings.tcp_list if is_tcp else settings.udp_list)
+
+
 def protocol_of(mode: str) -> int:
     """Return the protocol number that a mode is about."""
     return TCP if mode.endswith("tcp") else UDP

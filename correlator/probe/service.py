@@ -30,7 +30,7 @@ from correlator.kernel.process import (
     run_ahead,
 )
 from correlator.model import SECOND, Micros
-from correlator.probe.announce import announce_mode, is_connect, protocol_of
+from correlator.probe.announce import announce_mode, is_connect, names_port, protocol_of
 from correlator.probe.answers import Answers, read_segment
 from correlator.probe.capture import AUXILIARY_BYTES, Capture, is_verified, open_capture
 from correlator.probe.connect import Opened, OpenPorts, open_ports
@@ -85,6 +85,9 @@ def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
             for mode in settings.modes
             if is_connect(mode)
         }
+        _learn_ports(watch, sockets, read_monotonic())
+        if settings.compat:
+            _watch_without_a_list(settings, watch, sockets)
         captures = _open_captures(settings, watch)
         for capture in captures:
             stack.callback(capture.close)
@@ -109,6 +112,28 @@ def _make_writer(settings: ProbeSettings, *, echo: bool) -> Writer:
 def _saying(writer: Writer) -> Callable[[str], None]:
     """Return what writes a line at the time it is called."""
     return lambda text: writer.write(text, time.time_ns(), read_monotonic())
+
+
+def _learn_ports(watch: Watch, sockets: SocketTable, now: Micros) -> None:
+    """Learn which ports are in use, and forget those that no longer are."""
+    for protocol, in_use in watch.in_use.items():
+        listening = sockets.listening(protocol)
+        in_use.note((port for address, port in listening if is_reachable(address)), now)
+        in_use.forget(now)
+
+
+def _watch_without_a_list(settings: ProbeSettings, watch: Watch, sockets: SocketTable) -> None:
+    """Watch all ports where PortSentry does: with none in use and none excluded its list of limits is empty.
+
+    In use for it is what it cannot bind on 0.0.0.0: for that a service on loopback is enough.
+    """
+    for mode, excluded in (("atcp", settings.exclude_tcp), ("audp", settings.exclude_udp)):
+        if mode not in settings.modes or excluded:
+            continue
+        listening = sockets.listening(protocol_of(mode))
+        used = [port for address, port in listening if len(address) == 4 or not any(address)]
+        if not any(names_port(mode, settings, port) for port in used):
+            watch.watch_all(protocol_of(mode))
 
 
 def _open_captures(settings: ProbeSettings, watch: Watch) -> list[Capture]:
@@ -171,14 +196,13 @@ class _Probe:
             self._timers.append(Timer(max(1, int(watchdog) // 2), _pat_watchdog))
 
     def start(self) -> None:
-        """Learn what is in use, write PortSentry's start lines, and report readiness.
+        """Write PortSentry's start lines, and report readiness.
 
         A mode that has no port of its own says so and the others go on; PortSentry has a process each.
         Raises: BusyError or PermissionDeniedError where none is left.
         """
         self._write(STARTING)
         self._watch.own_addresses = own_addresses()
-        self._refresh(read_monotonic())
         started = []
         for mode in self._settings.modes:
             in_use = self._watch.in_use[protocol_of(mode)].numbers()
@@ -189,7 +213,8 @@ class _Probe:
             if announcement.has_started:
                 started.append(mode)
             if self._settings.compat and not is_connect(mode):
-                self._watch.exclude(protocol_of(mode), in_use)
+                lasting = [port for port in in_use if names_port(mode, self._settings, port)]
+                self._watch.exclude(protocol_of(mode), lasting)
         if not started:
             for line in SHUTTING_DOWN:
                 self._write(line)
@@ -293,10 +318,7 @@ class _Probe:
         return bool(lines)
 
     def _refresh(self, now: Micros) -> None:
-        for protocol, in_use in self._watch.in_use.items():
-            listening = self._sockets.listening(protocol)
-            in_use.note((port for address, port in listening if is_reachable(address)), now)
-            in_use.forget(now)
+        _learn_ports(self._watch, self._sockets, now)
 
     def _learn_addresses(self) -> None:
         """Empty the channel of address changes, and ask for all addresses anew."""

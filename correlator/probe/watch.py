@@ -18,11 +18,12 @@ from correlator.model import Micros
 from correlator.probe.announce import PROTOCOLS
 from correlator.probe.kernel_filter import MOST_RANGES, PortRanges
 from correlator.probe.packets import TCP, UDP, Packet
-from correlator.probe.ports import PortsInUse, list_ranges, mark_ranges
+from correlator.probe.ports import PORTS, PortsInUse, list_ranges, mark_ranges
 from correlator.probe.rate_limit import RateLimit
 from correlator.probe.sockets import Taker
 from correlator.probe.soundness import Flaw, find_flaw
 from correlator.probe.techniques import ACK_TECHNIQUE, UDP_TECHNIQUE, name_technique
+from correlator.probe.trigger import ScanTrigger
 from correlator.settings import ProbeSettings
 
 _NO_LINES: tuple[str, ...] = ()
@@ -50,6 +51,8 @@ class Counters:
     """Would be reported but for a checksum: our kernel throws them away, so they prove nothing."""
     ignored: int = 0
     """Would be reported but for the ignore file."""
+    below_trigger: int = 0
+    """Would be reported but for `scan_trigger`."""
     connects: int = 0
     """Connections and datagrams that a connect mode took, reported or not."""
 
@@ -71,6 +74,12 @@ class Watch:
         self._watched = {TCP: _mark_tcp(settings), UDP: _mark_udp(settings)}
         self._devices = frozenset(settings.interfaces)
         self._flags = {protocol: ports.flags for protocol, ports in self.in_use.items()}
+        self._triggers = {
+            (protocol, is_connect): ScanTrigger(settings.scan_trigger)
+            for protocol in (TCP, UDP)
+            for is_connect in (False, True)
+        }
+        """One for each process that PortSentry would be; what several modes see together counts once."""
         self._find_taker = find_taker
         self._is_ignored = is_ignored
         self._name_of = name_of
@@ -78,6 +87,10 @@ class Watch:
     def watched_ranges(self, protocol: int) -> PortRanges:
         """Return the ports that packets are judged for, joined as far as the kernel filter must have it."""
         return list_ranges(self._watched[protocol], MOST_RANGES)
+
+    def watch_all(self, protocol: int) -> None:
+        """Watch every port there is."""
+        self._watched[protocol][:] = b"\x01" * PORTS
 
     def exclude(self, protocol: int, ports: Iterable[int]) -> None:
         """Watch these ports no longer, whatever becomes of their services."""
@@ -136,6 +149,8 @@ class Watch:
             if taker is Taker.SERVICE:
                 self.in_use[protocol].note((port,), now)
             return _NO_LINES
+        if self._waits_for_more(protocol, source):
+            return _NO_LINES
         counters.reported += 1
         address = spell_address(source)
         name = self._name_of(address, now)
@@ -164,7 +179,7 @@ class Watch:
         if not self.limit.admits(now):
             self.counters.left_out += 1
             return _NO_LINES
-        if self._passes_over(source):
+        if self._passes_over(source) or self._waits_for_more(protocol, source, is_connect=True):
             return _NO_LINES
         self.counters.reported += 1
         address = spell_address(source)
@@ -190,6 +205,8 @@ class Watch:
         if self._find_taker(packet, device) is not Taker.NOBODY:
             self.counters.in_use += 1
             return _NO_LINES
+        if self._waits_for_more(protocol, source):
+            return _NO_LINES
         self.counters.reported += 1
         address = spell_address(source)
         name = self._name_of(address, now)
@@ -201,6 +218,14 @@ class Watch:
             return False
         self.limit.give_back()
         self.counters.ignored += 1
+        return True
+
+    def _waits_for_more(self, protocol: int, source: bytes, *, is_connect: bool = False) -> bool:
+        """True for a hit below the trigger; its line's place is free again."""
+        if self._triggers[protocol, is_connect].is_reached(source):
+            return False
+        self.limit.give_back()
+        self.counters.below_trigger += 1
         return True
 
     def _is_unjudged(self, source: bytes, device: str) -> bool:

@@ -16,7 +16,7 @@ NO_STRAY_PORT = (
 )
 LIMIT_WITHOUT_A_LIST = (
     "Where nothing is in use and nothing excluded, PortSentry's advanced modes watch all 65,536 ports; ours"
-    " keeps to ADVANCED_PORTS_TCP and ADVANCED_PORTS_UDP."
+    " only with `compat`, and else keeps to ADVANCED_PORTS_TCP and ADVANCED_PORTS_UDP."
 )
 LOOPBACK_SERVICE = (
     "A service on 127.0.0.1 alone blinds PortSentry for its port, which is closed to everybody else; ours"

@@ -186,6 +186,7 @@ class Duel:
         services: tuple[tuple[int, int], ...] = (),
         may_refuse: bool = False,
         hidden_scans: bool = False,
+        compat: bool = False,
         linger: str = "5s",
         ignored: tuple[str, ...] = (),
         hosts: str = "",
@@ -207,7 +208,8 @@ class Duel:
             self._ignore_files.append(peer.ignore_file)
             self.theirs.logs.append(Log(peer.datagrams))
             self._stops.append(peer.stop)
-        self._configure_probe(modes, options, ignores, hidden_scans=hidden_scans, linger=linger)
+        probe = _PROBE.format(hidden_scans=str(hidden_scans).lower(), linger=linger)
+        self._configure_probe(modes, options, ignores, probe, compat=compat)
         self._start_probe(modes, hosts)
         end = LAST_LINES[-1]
         ours = self.ours.logs[0]
@@ -284,19 +286,18 @@ class Duel:
         modes: tuple[str, ...],
         options: Mapping[str, str | None],
         ignores: tuple[str, ...],
+        probe: str,
         *,
-        hidden_scans: bool,
-        linger: str,
+        compat: bool,
     ) -> None:
         """Import the same portsentry.conf, and add what it cannot say."""
         folder = self.ours.folder
         own = {f"{name}_FILE": str(folder / name.lower()) for name in ("IGNORE", "HISTORY", "BLOCKED")}
         self.ignore("".join(f"{line}\n" for line in ignores))
         write_configuration(folder / "portsentry.conf", {**options, **own})
-        arguments = ("--modes", ",".join(modes), "--out", str(folder))
+        arguments = ["--modes", ",".join(modes), "--out", str(folder), *(["--compat"] if compat else [])]
         assert main(["import", "portsentry", str(folder / "portsentry.conf"), *arguments]) in (0, 1)
         settings = folder / "portward.toml"
-        probe = _PROBE.format(hidden_scans=str(hidden_scans).lower(), linger=linger)
         text = settings.read_text().replace("[probe]\n", probe)
         settings.write_text(text.replace("[paths]\n", _PATHS.format(folder=folder)))
 

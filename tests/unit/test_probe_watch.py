@@ -182,3 +182,35 @@ def test_ignored_hosts_leave_no_trace_but_a_count(kernel: Kernel) -> None:
         assert watch.judge_answered(probe(flags=0), "eth0", number) == ()
     assert (watch.counters.ignored, watch.counters.reported, watch.counters.left_out) == (9, 0, 0)
     assert len(watch.judge(probe(source="192.0.2.3"), "eth0", 3, b"")) == 1
+
+
+def test_hits_below_the_trigger_are_counted_and_take_nobodys_place(kernel: Kernel) -> None:
+    """A ring for each of PortSentry's processes: TCP and UDP, opened ports and watched ones."""
+    watch = make_watch(kernel, ProbeSettings(lines_a_second=1, scan_trigger=2))
+    source, ours = pack("192.0.2.2"), pack("192.0.2.1")
+    assert watch.judge(probe(), "eth0", 0, b"") == ()
+    assert watch.judge(probe(53, protocol=UDP, flags=0), "eth0", 0, b"") == ()
+    assert watch.judge_connect(TCP, 79, source, None, 0) == ()
+    assert watch.judge_connect(UDP, 69, source, ours, 0) == ()
+    assert (watch.counters.below_trigger, watch.counters.reported) == (4, 0)
+    assert len(watch.judge_answered(probe(flags=0), "eth0", 0)) == 1
+    assert watch.judge(probe(), "eth0", 0, b"") == ()
+    assert (watch.counters.left_out, watch.counters.reported) == (1, 1)
+
+
+def test_what_a_service_takes_is_no_hit(kernel: Kernel) -> None:
+    """Nor what is ignored, or thrown away: PortSentry never gets to count it."""
+    watch = Watch(ProbeSettings(scan_trigger=2), kernel.find_taker, lambda source: source[-1] == 3)
+    watch.own_addresses = frozenset({pack("192.0.2.1")})
+    kernel.answer = Taker.PEER
+    assert watch.judge(probe(), "eth0", 0, b"") == ()
+    kernel.answer = Taker.NOBODY
+    assert watch.judge(probe(source="192.0.2.3"), "eth0", 0, b"") == ()
+    assert [len(watch.judge(probe(), "eth0", 0, b"")) for _ in range(3)] == [0, 1, 1]
+
+
+def test_a_watch_of_all_ports_has_no_gaps(watch: Watch) -> None:
+    """What an empty list of limits means to PortSentry."""
+    watch.watch_all(TCP)
+    assert watch.watched_ranges(TCP) == ((0, 65535),)
+    assert [len(watch.judge(probe(port), "eth0", 0, b"")) for port in (0, 113, 65535)] == [1, 1, 1]
