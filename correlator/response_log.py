@@ -20,7 +20,7 @@ class ResponseLog:
         self._responses = responses
         syslog = Syslog(probe.paths.syslog) if probe.to_syslog else None
         log = AlertLog(probe.paths.alert_log)
-        self._writer = Writer(log, syslog, echo=False, host=socket.gethostname())
+        self._writer = Writer(log, syslog, host=socket.gethostname())
 
     def denied(self, events: Iterable[Event]) -> None:
         """Write the line for each probe of a source that is denied already."""

@@ -59,6 +59,9 @@ class Paths:
 PROBE_MODES = ("tcp", "udp", "stcp", "sudp", "atcp", "audp")
 """PortSentry's six: connect (bind and accept), stealth (listed ports, unbound), advanced (ranges)."""
 
+ECHOES = ("none", "lines", "json")
+"""Nothing, PortSentry's text for people, or one JSON object a line."""
+
 HIGHEST_TRIGGER = 50
 """PortSentry's state engine holds 50 hits: with a higher SCAN_TRIGGER it warns, and alarms at once."""
 
@@ -109,6 +112,8 @@ class ProbeSettings:
     linger: Micros = 5 * SECOND
     """How long a port stays unreported after its service was last seen on it."""
     to_syslog: bool = True
+    echo: str = "none"
+    """How lines are shown on standard output: one of `ECHOES`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import os
 import select
 import socket
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from correlator.alerts.stamps import Stamps
@@ -24,8 +25,8 @@ _MODE = 0o640  # group adm, which the correlator is in, reads
 _BACKLOG = 1000
 """Lines that wait for a syslog that is slow; more are lost, and counted."""
 _LAST_ROUNDS, _LAST_ROUND_MILLISECONDS = 25, 20
-_MAX_SAID = 512
-"""Bytes of one complaint on a pipe: less than any pipe takes at once when it takes anything."""
+_MAX_SAID = 2048
+"""Bytes of one line on a pipe: less than any pipe takes at once when it takes anything."""
 
 
 class AlertLog:
@@ -194,12 +195,21 @@ class Writer:
     """All the ways out of one line. Times: `at` nanoseconds since 1970, `now` monotonic microseconds."""
 
     def __init__(
-        self, log: AlertLog, syslog: Syslog | None, *, echo: bool, host: str, nudge: Nudge | None = None
+        self,
+        log: AlertLog,
+        syslog: Syslog | None,
+        *,
+        host: str,
+        echo: Callable[[str, str], str] | None = None,
+        nudge: Nudge | None = None,
     ) -> None:
+        """`echo` makes of the alert log's stamp and the text what is shown on standard output."""
         self.log = log
         self._nudge = nudge
         self.syslog = syslog
         self._echo = echo
+        self.unshown = 0
+        """Lines that standard output did not take, because its reader is slow or gone."""
         self._stamps = Stamps()
         tag = f"{SYSLOG_IDENTIFIER}[{os.getpid()}]:"
         self._log_tag = f" {host} {tag} "
@@ -213,8 +223,8 @@ class Writer:
         syslog_news = None
         if self.syslog is not None:
             syslog_news = self.syslog.send(self._datagram(text, at), now)
-        if self._echo:
-            say(1, text)
+        if self._echo is not None and not say(1, self._echo(self._stamps.alert_log(at), text)):
+            self.unshown += 1
         for news in (log_news, syslog_news):
             if news is not None:
                 self._tell(news, at, now)

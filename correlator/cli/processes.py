@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 from dataclasses import replace
@@ -42,7 +41,11 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="with --read: an address of the host that was probed (default: the one in most packets)",
     )
-    probe.add_argument("--echo", action="store_true", help="show each line on standard output too")
+    probe.add_argument(
+        "--echo",
+        action="store_true",
+        help="show each line on standard output too; with --json as one JSON object a line",
+    )
     probe.set_defaults(run=_run_probe)
     correlate = commands.add_parser("correlate", parents=[common], help="read logs, count, decide")
     _add_mode(correlate)
@@ -66,13 +69,18 @@ def _run_probe(options: argparse.Namespace) -> int:
         return _read_capture(options, settings)
     from correlator.probe.service import run_probe
 
-    return run_probe(settings, echo=options.echo)
+    if options.json:
+        settings = replace(settings, echo="json")
+    elif options.echo and settings.echo == "none":
+        settings = replace(settings, echo="lines")
+    return run_probe(settings)
 
 
 def _read_capture(options: argparse.Namespace, settings: ProbeSettings) -> int:
     from correlator.alerts.stamps import Stamps
     from correlator.attackalert import SYSLOG_IDENTIFIER
     from correlator.probe.replay import replay_capture, survey_capture
+    from correlator.probe.shown import spell_json
     from correlator.probe.watch import Counters, spell_address
 
     survey = survey_capture(
@@ -88,7 +96,7 @@ def _read_capture(options: argparse.Namespace, settings: ProbeSettings) -> int:
         found += 1
         stamp = stamps.alert_log(at)
         if options.json:
-            print(json.dumps({"at": stamp, "text": text}))
+            print(spell_json(stamp, text))
         else:
             print(f"{stamp} {socket.gethostname()} {SYSLOG_IDENTIFIER}[{os.getpid()}]: {text}")
     if counters.bad_checksums:

@@ -20,6 +20,7 @@ from correlator.errors import Fault
 from correlator.jails import JailDefinition
 from correlator.model import SECOND
 from correlator.settings import (
+    ECHOES,
     HIGHEST_TRIGGER,
     LONGEST_BANNER,
     PROBE_MODES,
@@ -221,6 +222,7 @@ def _probe(table: Table, paths: Paths) -> ProbeSettings:
         lines_a_second=table.number("lines_a_second", default.lines_a_second, least=1, most=1_000_000),
         linger=table.duration("linger", default.linger, least=0),
         to_syslog=table.truth("syslog", default=default.to_syslog),
+        echo=table.text("echo", default.echo, choices=ECHOES),
     )
     table.finish()
     return found

@@ -40,6 +40,7 @@ from correlator.probe.loop import Timer, read_monotonic, signals_as_bytes
 from correlator.probe.names import NameLookups
 from correlator.probe.packets import TCP, UDP, parse_packet
 from correlator.probe.ports import is_reachable
+from correlator.probe.shown import choose_spelling
 from correlator.probe.sockets import SocketTable
 from correlator.probe.watch import Watch
 from correlator.settings import ProbeSettings
@@ -55,8 +56,8 @@ _DRAIN_BYTES = 1 << 16
 _SYSLOG_RETRY_MILLISECONDS = 20
 
 
-def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
-    """Run until SIGTERM or SIGINT and return the exit status, 0; `echo` shows every line on standard output.
+def run_probe(settings: ProbeSettings) -> int:
+    """Run until SIGTERM or SIGINT and return the exit status, 0.
 
     Raises: PermissionDeniedError without CAP_NET_RAW, KernelError where the kernel lacks what we need,
     BusyError where no mode has a port of its own, or another probe serves one of the modes.
@@ -68,7 +69,7 @@ def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
         settings.paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
         for mode in settings.modes:  # two in one mode would report every packet twice
             stack.enter_context(hold_lock(settings.paths.run / f"probe-{mode}.lock", f"probe in mode {mode}"))
-        writer = _make_writer(settings, echo=echo)
+        writer = _make_writer(settings)
         stack.callback(writer.close)
         sockets = SocketTable()
         stack.callback(sockets.close)
@@ -102,11 +103,11 @@ def run_probe(settings: ProbeSettings, *, echo: bool = False) -> int:
     return 0
 
 
-def _make_writer(settings: ProbeSettings, *, echo: bool) -> Writer:
+def _make_writer(settings: ProbeSettings) -> Writer:
     host = socket.gethostname().partition(".")[0] or "localhost"
     syslog = Syslog(settings.paths.syslog) if settings.to_syslog else None
     log, nudge = AlertLog(settings.paths.alert_log), Nudge(settings.paths.nudge_socket)
-    return Writer(log, syslog, echo=echo, host=host, nudge=nudge)
+    return Writer(log, syslog, host=host, echo=choose_spelling(settings.echo), nudge=nudge)
 
 
 def _saying(writer: Writer) -> Callable[[str], None]:
@@ -356,6 +357,7 @@ class _Probe:
                 **asdict(self._watch.counters),
                 **({} if self._lookups is None else self._lookups.names.counts()),
                 "kernel_drops": sum(capture.count_dropped() for capture in self._captures),
+                "lines_not_shown": self._writer.unshown,
                 "log_failures": self._writer.log.trouble.failures,
                 "syslog_failures": 0 if syslog is None else syslog.trouble.failures,
                 "reassembles_fragments": any(capture.is_reassembling for capture in self._captures),

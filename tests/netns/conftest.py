@@ -31,7 +31,7 @@ folder = Path(sys.argv[1])
 paths = Paths(alert_log=folder / "alert.log", run=folder, syslog=folder / "log", ignore=folder / "ignore")
 ports = ((1, 1024),)
 options = eval(sys.argv[2])
-sys.exit(run_probe(ProbeSettings(**{"paths": paths, "linger": SECOND, **options}), echo=True))
+sys.exit(run_probe(ProbeSettings(**{"paths": paths, "linger": SECOND, "echo": "lines", **options})))
 """
 
 

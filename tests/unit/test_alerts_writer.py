@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,7 @@ def writer_for() -> Iterator[Callable[..., Writer]]:
     """A function that makes a writer into a folder, as host `vm`; closed after the test."""
     made = []
 
-    def make(folder: Path, *, log: str = "alert.log", to_syslog: bool = True, echo: bool = False) -> Writer:
+    def make(folder: Path, *, log: str = "alert.log", to_syslog: bool = True, echo: Any = None) -> Writer:
         syslog = Syslog(folder / "log") if to_syslog else None
         made.append(Writer(AlertLog(folder / log), syslog, echo=echo, host="vm"))
         return made[-1]
@@ -329,9 +330,12 @@ def test_lines_that_wait_for_a_dying_syslog_are_counted(
 def test_echo_goes_to_standard_output(
     writer_for: Callable[..., Writer], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The text without its header: a person is watching."""
-    writer_for(tmp_path, to_syslog=False, echo=True).write("attackalert: text", AT, 0)
-    assert capfd.readouterr().out == "attackalert: text\n"
+    """As it is to be shown, from the alert log's stamp and the text."""
+    writer = writer_for(tmp_path, to_syslog=False, echo=lambda stamp, text: f"{text} at {stamp}")
+    writer.write("attackalert: text", AT, 0)
+    stamp = (tmp_path / "alert.log").read_text().split()[0]
+    assert capfd.readouterr().out == f"attackalert: text at {stamp}\n"
+    assert writer.unshown == 0
 
 
 def test_a_reader_that_is_stuck_or_gone_is_passed_over() -> None:
