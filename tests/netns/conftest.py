@@ -1,5 +1,7 @@
 """What tests of a running probe share: the probe, a scanner, and waiting until all was worked off."""
 
+import fcntl
+import ipaddress
 import itertools
 import json
 import os
@@ -7,7 +9,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -98,6 +100,75 @@ def duel(tmp_path: Path) -> Iterator[Duel]:
     """Two fresh labs; `start` puts the guards in."""
     with ExitStack() as stack:
         yield Duel(tmp_path, stack)
+
+
+class KernelLog:
+    """What the kernel says from now on; its packet logs also from name spaces that are not the first.
+
+    Only one test on this machine may hold it at a time, in whatever process: the setting is the machine's.
+    """
+
+    SETTING = Path("/proc/sys/net/netfilter/nf_log_all_netns")
+
+    def __init__(self, wait_until: WaitUntil) -> None:
+        self._wait_until = wait_until
+        self._descriptor = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._before = self.SETTING.read_text()
+        self.SETTING.write_text("1")
+        os.lseek(self._descriptor, 0, os.SEEK_END)
+        self._lines: list[str] = []
+
+    def lines(self, *words: str) -> list[str]:
+        """The texts with all these words in them, other tests' and strangers' too; without stamps.
+
+        The kernel's log is a ring: who sends much has to call this meanwhile.
+        """
+        while True:
+            try:
+                record = os.read(self._descriptor, 8192)
+            except BlockingIOError:
+                return [line for line in self._lines if all(word in line for word in words)]
+            except BrokenPipeError:  # the ring has overtaken us; what is missing will be missed
+                continue
+            # 4,2130,11544479444,-;IN=v0 OUT= ...\n DEVICE=...
+            self._lines.append(record.decode().split(";", 1)[1].split("\n", 1)[0])
+
+    def wait_for(self, *words: str, count: int = 1) -> list[str]:
+        """Return the lines with these words as soon as there are so many."""
+        self._wait_until(lambda: len(self.lines(*words)) >= count, what=f"{count} lines with {words}")
+        return self.lines(*words)
+
+    def wait_about(self, sources: Iterable[str], count: int) -> dict[str, list[str]]:
+        """Return, for each sender, the lines about its packets as soon as there are so many of each."""
+        needles = {source: f" SRC={ipaddress.ip_address(source).exploded} " for source in sources}
+
+        def find(needle: str) -> list[str]:
+            return [line for line in self.lines(needle) if needle in line.split("[SRC=")[0]]
+
+        for source, needle in needles.items():
+            self._wait_until(
+                lambda needle=needle: len(find(needle)) >= count, what=f"{count} lines about {source}"
+            )
+        return {source: find(needle) for source, needle in needles.items()}
+
+    def close(self) -> None:
+        """Put the machine's setting back."""
+        self.SETTING.write_text(self._before)
+        os.close(self._descriptor)
+
+
+@pytest.fixture
+def kernel_log(wait_until: WaitUntil) -> Iterator[KernelLog]:
+    """The kernel's log, with the packet logs of all name spaces in it."""
+    if not KernelLog.SETTING.exists():
+        pytest.skip(f"no {KernelLog.SETTING} here: packet logs of a name space reach no kernel log")
+    try:
+        log = KernelLog(wait_until)
+    except PermissionError as exc:
+        pytest.skip(f"the kernel log may not be read here: {exc}")
+    yield log
+    log.close()
 
 
 @pytest.fixture

@@ -1,0 +1,76 @@
+"""The filters of packet logs, against lines that real firewalls' rules had the kernel write.
+
+`filters/packet-logs.jsonl` was recorded with ufw, firewalld and Shorewall themselves, each with its own
+rules in a name space, and the same packets for all; each line was then looked at. The same is done anew,
+with rules that write such lines, in tests/netns/test_packet_logs.py.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from correlator.config.filters import load_filter
+from correlator.config.reader import File
+from correlator.filters import Filter, Unreadable, make_line
+from correlator.model import SECOND
+
+ROOT = Path(__file__).parents[2]
+RECORDED = [json.loads(line) for line in (ROOT / "tests/golden/filters/packet-logs.jsonl").open()]
+NAMES = ("netfilter", "netfilter-forward", "ufw", "firewalld", "shorewall")
+OWN_VARIABLES = {"prefix", "devices"}
+NOON = 1_795_400_000 * SECOND
+
+
+@pytest.fixture(scope="module")
+def filters():
+    """The shipped filters, running."""
+    return {name: Filter(load_filter(ROOT / f"filters/{name}.toml")[0]) for name in NAMES}
+
+
+@pytest.mark.parametrize("stamp", ["[ 2194.823475] ", "[12345.000001][    C0] ", ""])
+@pytest.mark.parametrize("program", sorted({record["from"] for record in RECORDED}))
+def test_recorded_lines_say_what_they_said(filters, program, stamp):
+    """Each line says the same to each filter, with the kernel's own stamp before it and without."""
+    wrong = []
+    for record in RECORDED:
+        if record["from"] != program:
+            continue
+        line = make_line(f"Nov 23 08:01:02 vm kernel: {stamp}{record['line']}", arrived=NOON)
+        answers = {name: filter_.read(line) for name, filter_ in filters.items()}
+        assert not any(isinstance(answer, Unreadable) for answer in answers.values()), record["line"]
+        got = {
+            name: [answer.pattern, str(answer.source), answer.port]
+            for name, answer in answers.items()
+            if answer is not None
+        }
+        if got != record["read"]:
+            wrong.append((got, record))
+    assert wrong == []
+
+
+def test_no_packet_counts_twice_in_one_filter():
+    """Ufw tells of one packet up to twice, AUDIT and BLOCK: no filter counts both."""
+    told = {}
+    for record in RECORDED:
+        if record["from"].startswith("ufw") and "IN=v0" in record["line"]:
+            packet = record["line"].split("SRC=")[1]
+            told.setdefault(packet, []).append(record)
+    assert max(len(records) for records in told.values()) == 2
+    assert max(sum("ufw" in record["read"] for record in records) for records in told.values()) == 1
+
+
+def test_all_filters_of_packet_logs_know_one_grammar():
+    """The kernel's words stand in five files: whoever mends one mends all."""
+    variables, patterns = {}, {}
+    for name in NAMES:
+        path = ROOT / f"filters/{name}.toml"
+        table = File(path, []).table()
+        shared = dict(table.table("variables").any_values())
+        variables[name] = {key: text for key, text in shared.items() if key not in OWN_VARIABLES}
+        patterns[name] = [
+            (item.text("name", ""), item.text("regex", ""), item.number("weight", 1, least=1, most=99))
+            for item in table.tables("pattern")
+        ]
+    assert [name for name in NAMES if variables[name] != variables["netfilter"]] == []
+    assert [name for name in NAMES if patterns[name] != patterns["netfilter"]] == []
