@@ -241,16 +241,14 @@ class Correlator:
     def _record(self, step: Step) -> None:
         """Write a step and what became of blocks; what cannot be written now is kept and tried again."""
         pending = self._unrecorded
-        pending.strikes += step.strikes
-        pending.settled += step.settled
-        pending.decisions += step.decisions
+        pending.add(step)
         try:
             self._write(pending)
         except sqlite3.Error as exc:
             if not self._state_trouble:
                 _say(f"trouble file={self.site.paths.correlator_database} reason={str(exc)!r}")
             self._state_trouble = str(exc)
-            del pending.strikes[:-_MOST_UNRECORDED]
+            pending.drop_strikes(_MOST_UNRECORDED)
             return
         if self._state_trouble:
             self._state_trouble = ""

@@ -11,10 +11,12 @@ tables; what is left out is counted. One event can concern several jails, and ea
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
+from correlator.evidence import EvidenceBook
 from correlator.filters import Filter, Unreadable
 from correlator.jails import Jail, Verdict
 from correlator.model import (
@@ -47,12 +49,54 @@ class Step:
     """What one chunk led to."""
 
     decisions: list[Decision] = field(default_factory=list)
-    strikes: list[Strike] = field(default_factory=list)
-    """Strikes that wait in a window now: what a restart must bring back."""
-    settled: list[Strike] = field(default_factory=list)
-    """Strikes whose window decided: all of their key up to their time are used up."""
+    settled: dict[tuple[str, str], None] = field(default_factory=dict)
+    """Jails and keys whose windows decided: what waited there before this step is used up."""
+    waiting: dict[tuple[str, str], list[Strike]] = field(default_factory=dict)
+    """By jail and key: strikes that wait in a window now; what a restart must bring back."""
     denied: list[Event] = field(default_factory=list)
     """Events of sources that were denied already, and that no jail counted."""
+
+    @property
+    def strikes(self) -> list[Strike]:
+        """All that wait."""
+        return [strike for strikes in self.waiting.values() for strike in strikes]
+
+    def take(self, event: Event, verdicts: Iterable[Verdict]) -> None:
+        """Add what an event did to its jails."""
+        is_denied = is_counted = False
+        for verdict in verdicts:
+            is_denied |= verdict.is_denied
+            if verdict.strike is not None:
+                is_counted = True
+                self._count(verdict.strike, verdict)
+        if is_denied and not is_counted:
+            self.denied.append(event)
+
+    def _count(self, strike: Strike, verdict: Verdict) -> None:
+        key = (strike.jail, strike.key)
+        if verdict.is_settled:
+            self.settled[key] = None
+            self.waiting.pop(key, None)
+        else:
+            self.waiting.setdefault(key, []).append(strike)
+        self.decisions += verdict.decisions
+
+    def add(self, later: Step) -> None:
+        """Add what a later step wants recorded."""
+        self.decisions += later.decisions
+        self.settled |= later.settled
+        for key in later.settled:
+            self.waiting.pop(key, None)
+        for key, strikes in later.waiting.items():
+            self.waiting.setdefault(key, []).extend(strikes)
+
+    def drop_strikes(self, most: int) -> None:
+        """Forget the strikes of the keys that have waited longest where more than `most` wait."""
+        count = sum(map(len, self.waiting.values()))
+        for key in tuple(self.waiting):
+            if count <= most:
+                return
+            count -= len(self.waiting.pop(key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +122,9 @@ class Engine:
     ) -> None:
         """Take what runs; `routes` names, for each origin, the filters that read it."""
         self.jails = {jail.name: jail for jail in jails}
+        book = EvidenceBook()
+        for jail in jails:
+            jail.keep_lines_in(book)
         self.filters = {filter_.name: filter_ for filter_ in filters}
         self._reader = Reader(self.filters, routes=routes, max_line=max_line)
         self._ignored_by = ignored_by
@@ -86,7 +133,7 @@ class Engine:
         }
         self.forgotten = 0
         """Denials that left the table because there were too many."""
-        self._denials: dict[Source, _Denial] = {}
+        self._denials: OrderedDict[Source, _Denial] = OrderedDict()
         self._lengths: dict[int, set[int]] = {4: {32}, 6: {128}}
         self._advanced: Micros = 0
 
@@ -114,7 +161,7 @@ class Engine:
         """Take what came from a file or from the journal, and return what it led to."""
         step = Step()
         for event in self._reader.read(arrived):
-            self._take(event, step)
+            step.take(event, (verdict for _jail, verdict in self.judge(event)))
         return step
 
     def judge(self, event: Event) -> Iterator[tuple[Jail, Verdict]]:
@@ -189,41 +236,28 @@ class Engine:
 
         Returns what the strikes decide now: something only where a jail's threshold has been lowered.
         """
+        blocks, carried_out, repeats = tuple(blocks), tuple(carried_out), tuple(repeats)
         for block in blocks:
             self._deny(block)
         for block in carried_out:
-            self._denials[block.source] = _Denial(block.until, block.request, block.step, is_carried_out=True)
-            self._lengths[block.source.version].add(block.source.network.prefixlen)
-        for repeat in repeats:
-            jail = self.jails.get(repeat.jail)
-            if jail is not None and jail.escalation is not None:
-                jail.escalation.record(repeat.key, repeat.step, repeat.until)
+            self._deny(block, is_carried_out=True)
+        decided = sorted((*blocks, *carried_out), key=lambda block: block.at)
+        for name, jail in self.jails.items():
+            jail.restore(
+                [block for block in decided if block.jail == name],
+                [repeat for repeat in repeats if repeat.jail == name],
+            )
         decisions: list[Decision] = []
         for strike in strikes:
-            jail = self.jails.get(strike.jail)
-            if jail is None or self._is_denied(strike.source, strike.at):
+            jail_of = self.jails.get(strike.jail)
+            if jail_of is None or self._is_denied(strike.source, strike.at):
                 continue
-            verdict = jail.count(strike, is_denied=self._denied_at(strike.at))
-            blocks = [decision for decision in verdict.decisions if isinstance(decision, Block)]
-            for block in blocks:
-                self._deny(block)
-            decisions += blocks
+            verdict = jail_of.count_again(strike, is_denied=self._denied_at(strike.at))
+            for decision in verdict.decisions:
+                if isinstance(decision, Block):
+                    self._deny(decision)
+                    decisions.append(decision)
         return decisions
-
-    def _take(self, event: Event, step: Step) -> None:
-        is_denied = is_counted = False
-        for _jail, verdict in self.judge(event):
-            if verdict.reach is None or verdict.strike is None:
-                is_denied |= verdict.is_denied
-                continue
-            is_counted = True
-            if verdict.reach.is_decided:
-                step.settled.append(verdict.reach.items[-1])
-            else:
-                step.strikes.append(verdict.strike)
-            step.decisions += verdict.decisions
-        if is_denied and not is_counted:
-            step.denied.append(event)
 
     def _denied_at(self, at: Micros) -> Callable[[Source], bool]:
         return lambda source: self._is_denied(source, at)
@@ -235,10 +269,10 @@ class Engine:
                 return True
         return False
 
-    def _deny(self, block: Block) -> None:
-        self._denials[block.source] = _Denial(block.until, block.request, block.step)
+    def _deny(self, block: Block, *, is_carried_out: bool = False) -> None:
+        self._denials[block.source] = _Denial(block.until, block.request, block.step, is_carried_out)
         if len(self._denials) > _MOST_DENIALS:  # the oldest is forgotten: its next strike decides again
-            del self._denials[next(iter(self._denials))]
+            self._denials.popitem(last=False)
             self.forgotten += 1
         self._lengths[block.source.version].add(block.source.network.prefixlen)
 

@@ -1,162 +1,176 @@
-"""Exact sliding windows: who has struck often enough, within a span, by a strike's own time.
+"""Exact sliding windows in a bounded table: which keys were struck often enough, by the strikes' own time.
 
 The definition, and the tests hold the code to it: at a strike's instant e the window of a key holds its
 strikes with `e - span < at <= e` (one that is exactly `span` old is out). The window decides when it
 reaches the threshold, by the sum of the strikes' amounts or by how many different values they have, and
-where kinds of evidence are needed holds strikes of each.
-Lines may come late and shuffled: a strike is sorted in by its own time, and every window it falls into
-is looked at again; strikes are kept for two spans, so this is exact for lines up to one span late.
-A window that decided is emptied: each strike counts for one decision.
+where kinds of evidence are needed holds strikes of each. Lines may come late and shuffled: a strike is
+sorted in by its own time, and every window it falls into is looked at again; this is exact for lines up to
+one span late. Whoever takes the decision calls `forget`: each strike counts for one decision. Who does
+not (forged evidence waits) is asked again at the key's next strike.
 
-Bounded: a key holds only what can still decide, and the table at most `max_keys` keys; the one that was
-idle longest leaves first and is counted in `evicted`. Nothing here reads a clock.
+Bounded: the table holds at most `max_keys` keys and `max_strikes` strikes; the key that was idle longest
+leaves first and is counted in `evicted`. A million keys with a strike each cost about 200 bytes a key,
+the key's text included: the few strikes of a key are packed into one `bytes`. Nothing here reads a clock.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import reduce
-from operator import itemgetter, or_
-from typing import Generic, TypeVar
+from itertools import islice
+from operator import attrgetter
+from struct import Struct
 
+from correlator.long_windows import LongWindow
 from correlator.model import Micros
+from correlator.spans import Reach, Row, Terms, measure_of, reach_of_few, thin_few
 
-Item = TypeVar("Item")
-_Entry = tuple[Micros, int, str, int, Item]  # at, amount, value, kinds, what the caller gave
-_AT = itemgetter(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Reach(Generic[Item]):
-    """How far a key's best window came with its newest strike."""
-
-    measure: int
-    """Amounts added up, or different values, in the window that came furthest."""
-    kinds: int
-    """A bit for each kind of evidence in it."""
-    is_decided: bool
-    items: tuple[Item, ...]
-    """What the caller gave with the strikes of that window, oldest first."""
+_FEW = 32
+_FEWEST_STRIKES = 1_000_000
+_VICTIMS = 1024
+_HIGHEST_AMOUNT = (1 << 32) - 1
+_AT = attrgetter("at")
 
 
-class WindowTable(Generic[Item]):
+class WindowTable:
     """The windows of all keys of one jail.
 
     `span` and all times in microseconds, `threshold` at least 1. With `is_distinct` the window counts
-    different values, else it adds amounts. `needed` has a bit for each kind of evidence that must be there.
+    different values, else it adds amounts. `needed` has a bit for each kind of evidence that must be there,
+    of eight at most. `max_strikes` of None: one and a half a key, a million at least, and what the largest
+    key may need. Up to `few` strikes of a key are packed.
     """
 
     def __init__(
-        self, *, span: Micros, threshold: int, is_distinct: bool = False, needed: int = 0, max_keys: int
+        self,
+        *,
+        span: Micros,
+        threshold: int,
+        is_distinct: bool = False,
+        needed: int = 0,
+        max_keys: int,
+        max_strikes: int | None = None,
+        few: int = _FEW,
     ) -> None:
         if span < 1 or threshold < 1 or max_keys < 1:
             raise ValueError(f"span {span}, threshold {threshold}, max_keys {max_keys}: each at least 1")
-        self.span = span
-        self.threshold = threshold
-        self.is_distinct = is_distinct
-        self.needed = needed
+        self.terms = Terms(span, threshold, is_distinct, needed)
         self.max_keys = max_keys
+        self._few = few
+        self.max_strikes = max_strikes or max(3 * max_keys // 2, 16 * threshold, _FEWEST_STRIKES)
+        self.strikes = 0
+        """Held now, of all keys; a key with many counts for at least 32."""
         self.evicted = 0
-        self._keys: OrderedDict[str, list[_Entry[Item]]] = OrderedDict()
+        self._keys: dict[str, bytes | LongWindow] = {}
+        """The one that was idle longest first."""
+        self._structs: dict[int, Struct] = {}
+        self._victims: list[str] = []
+        """The idlest keys when we last looked, the idlest last; those not struck since stand in `_idle`."""
+        self._idle: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def strike(
-        self, key: str, at: Micros, amount: int, value: str, item: Item, *, kinds: int = 0
-    ) -> Reach[Item]:
-        """Count one strike and return how far its windows came; a decided window is emptied."""
-        entries = self._keys.get(key)
-        if entries is None:
-            entries = self._keys[key] = []
-            if len(self._keys) > self.max_keys:
-                self._keys.popitem(last=False)
-                self.evicted += 1
-        else:
-            self._keys.move_to_end(key)
-        index = bisect_right(entries, at, key=_AT)
-        entries.insert(index, (at, amount, value, kinds, item))
-        reach, end = self._furthest(entries, index)
-        if reach.is_decided:
-            del entries[:end]
-        elif self.is_distinct:
-            self._drop_redundant(entries, value, kinds)
-        self._drop_old(key, entries)
-        return reach
-
-    def measure(self, key: str, now: Micros) -> int:
-        """Return what a key's window holds at `now`, between its strikes."""
-        entries = self._keys.get(key, [])
-        start = bisect_right(entries, now - self.span, key=_AT)
-        return self._measure(entries, start, bisect_right(entries, now, key=_AT))
-
-    def forget(self, key: str) -> None:
-        """Drop a key with its strikes."""
-        self._keys.pop(key, None)
-
-    def advance(self, now: Micros) -> None:
-        """Drop keys, idlest first, that cannot decide any more."""
-        while self._keys:
-            key, entries = next(iter(self._keys.items()))
-            if entries and entries[-1][0] > now - 2 * self.span:
-                return
-            del self._keys[key]
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
 
-    def _measure(self, entries: list[_Entry[Item]], start: int, end: int) -> int:
-        if self.is_distinct:
-            return len({entry[2] for entry in entries[start:end]})
-        return sum(entry[1] for entry in entries[start:end])
+    def strike(self, key: str, at: Micros, counted: int, item: bytes, *, kinds: int = 0) -> Reach:
+        """Count one strike and return how far its windows came.
 
-    def _furthest(self, entries: list[_Entry[Item]], index: int) -> tuple[Reach[Item], int]:
-        """Look at every window that the strike at `index` falls into, until one decides.
-
-        Returns it, or the furthest one, with the index after its last strike.
+        `counted` is its amount, or where different values count a number that stands for its value. `item`
+        comes back with `rows`; all of a key's are of one length, up to 255 bytes.
         """
-        at = entries[index][0]
-        best = (False, 0, 0)
-        best_start, best_end = index, index + 1
-        for end in range(index + 1, len(entries) + 1):
-            edge = entries[end - 1][0] - self.span
-            if edge >= at:
-                break
-            if end < len(entries) and entries[end][0] == entries[end - 1][0]:
-                continue  # strikes of one instant are one window
-            start = bisect_right(entries, edge, key=_AT)
-            measure = self._measure(entries, start, end)
-            kinds = reduce(or_, (entry[3] for entry in entries[start:end]))
-            is_decided = measure >= self.threshold and kinds & self.needed == self.needed
-            if (is_decided, measure, kinds) > best:
-                best, best_start, best_end = (is_decided, measure, kinds), start, end
-            if is_decided:
-                break
-        is_decided, measure, kinds = best
-        items = tuple(entry[4] for entry in entries[best_start:best_end])
-        return Reach(measure, kinds, is_decided, items), best_end
+        if not self.terms.is_distinct and counted > _HIGHEST_AMOUNT:
+            counted = _HIGHEST_AMOUNT
+        row = Row(at, counted, kinds, item)
+        held = self._keys.pop(key, b"")
+        self.strikes -= self._cost(held)
+        if isinstance(held, LongWindow):
+            reach = held.strike(row)
+        else:
+            rows = list(self._unpack(held))
+            index = bisect_right(rows, at, key=_AT)
+            rows.insert(index, row)
+            reach = reach_of_few(rows, index, self.terms)
+            thin_few(rows, self.terms)
+            oldest = rows[-1].at - 2 * self.terms.span
+            while rows[0].at <= oldest and not reach.is_decided:  # whoever decides wants to see them
+                del rows[0]
+            held = self._pack(rows) if len(rows) <= self._few else LongWindow(self.terms, rows)
+        self._keys[key] = held
+        self.strikes += self._cost(held)
+        self._idle.discard(key)
+        while len(self._keys) > self.max_keys or (self.strikes > self.max_strikes and len(self._keys) > 1):
+            self._evict()
+        return reach
 
-    def _drop_redundant(self, entries: list[_Entry[Item]], value: str, kinds: int) -> None:
-        """Drop a strike that stands between two of the same value and kinds at most a span apart.
+    def rows(self, key: str, end: Micros) -> list[Row]:
+        """Return the strikes of the window that ends with an instant, oldest first."""
+        held = self._keys.get(key, b"")
+        start = end - self.terms.span
+        if isinstance(held, LongWindow):
+            return list(held.rows(start, end))
+        return [row for row in self._unpack(held) if start < row.at <= end]
 
-        No window can hold it without holding one of the two, so it can never add anything.
+    def measure(self, key: str, now: Micros) -> int:
+        """Return what a key's window holds at `now`, between its strikes."""
+        return measure_of(self.rows(key, now), self.terms)
+
+    def forget(self, key: str) -> None:
+        """Drop a key with its strikes."""
+        self.strikes -= self._cost(self._keys.pop(key, b""))
+        self._idle.discard(key)
+
+    def advance(self, now: Micros) -> None:
+        """Drop keys, idlest first, that cannot decide any more."""
+        over = []
+        for key, held in self._keys.items():
+            if self._newest(held) > now - 2 * self.terms.span:
+                break
+            over.append(key)
+        for key in over:
+            self.forget(key)
+
+    def _evict(self) -> None:
+        """Drop the key that was idle longest.
+
+        A dictionary finds its first key by walking over all that left before it: the walk is made once for
+        many keys.
         """
-        same = [position for position, entry in enumerate(entries) if entry[2:4] == (value, kinds)]
-        before = 0
-        redundant = []
-        for index in range(1, len(same) - 1):
-            if entries[same[index + 1]][0] - entries[same[before]][0] <= self.span:
-                redundant.append(same[index])
-            else:
-                before = index
-        for position in reversed(redundant):
-            del entries[position]
+        while not self._idle:
+            self._victims = list(islice(self._keys, _VICTIMS))[::-1]
+            self._idle.update(self._victims)
+        key = self._victims.pop()
+        while key not in self._idle:
+            key = self._victims.pop()
+        self.forget(key)
+        self.evicted += 1
 
-    def _drop_old(self, key: str, entries: list[_Entry[Item]]) -> None:
-        if not entries:
-            del self._keys[key]
-            return
-        del entries[: bisect_right(entries, entries[-1][0] - 2 * self.span, key=_AT)]
+    def _struct(self, item_size: int) -> Struct:
+        found = self._structs.get(item_size)
+        if found is None:
+            counted = "q" if self.terms.is_distinct else "I"
+            found = self._structs[item_size] = Struct(f"<q{counted}B{item_size}s")
+        return found
+
+    def _pack(self, rows: list[Row]) -> bytes:
+        item_size = len(rows[0].item)
+        pack = self._struct(item_size).pack
+        return bytes((item_size,)) + b"".join([pack(*row) for row in rows])
+
+    def _unpack(self, held: bytes) -> Iterator[Row]:
+        if not held:
+            return iter(())
+        return map(Row._make, self._struct(held[0]).iter_unpack(held[1:]))
+
+    def _newest(self, held: bytes | LongWindow) -> Micros:
+        if isinstance(held, LongWindow):
+            return held.newest
+        struct = self._struct(held[0])
+        at: Micros = struct.unpack_from(held, len(held) - struct.size)[0]
+        return at
+
+    def _cost(self, held: bytes | LongWindow) -> int:
+        if isinstance(held, LongWindow):
+            return max(len(held), self._few)
+        return len(held) // self._struct(held[0]).size if held else 0

@@ -55,6 +55,7 @@ CREATE TABLE repeat (
 """
 _DECISIONS_KEPT = 100_000
 _REPEATS_KEPT = 100_000
+_STRIKES_KEPT = 1_000_000
 _FAILED = OutcomeKind.FAILED.value
 REQUESTED = "requested"
 OBSERVED = "observed"
@@ -118,19 +119,22 @@ class State:
         *,
         positions: Mapping[str, Sequence[Mapping[str, Any]]],
         strikes: Iterable[Strike] = (),
-        settled: Iterable[Strike] = (),
+        settled: Iterable[tuple[str, str]] = (),
         decisions: Iterable[Block | Ignore] = (),
     ) -> None:
-        """Write one step in one transaction."""
+        """Write one step in one transaction.
+
+        `settled`: jails and keys of which what waited before is used up; `strikes` wait since.
+        """
         decisions = tuple(decisions)
         with transaction(self._database):
             self._database.executemany(
-                "INSERT INTO strike VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                map(_strike_row, strikes),
+                "DELETE FROM strike WHERE jail = ? AND key = ?",
+                ((jail, _storable(key)) for jail, key in settled),
             )
             self._database.executemany(
-                "DELETE FROM strike WHERE jail = ? AND key = ? AND at <= ?",
-                ((strike.jail, strike.key, strike.at) for strike in settled),
+                "INSERT INTO strike VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                map(_strike_row, strikes),
             )
             self._database.executemany(
                 "INSERT OR IGNORE INTO decision VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -202,6 +206,11 @@ class State:
             self._database.executemany("DELETE FROM strike WHERE jail = ? AND at <= ?", oldest.items())
             marks = ",".join("?" * len(oldest))
             self._database.execute(f"DELETE FROM strike WHERE jail NOT IN ({marks})", tuple(oldest))  # noqa: S608
+            self._database.execute(
+                "DELETE FROM strike WHERE rowid IN"
+                " (SELECT rowid FROM strike ORDER BY at DESC LIMIT -1 OFFSET ?)",
+                (_STRIKES_KEPT,),
+            )
             self._database.execute(
                 "DELETE FROM decision WHERE rowid IN"
                 " (SELECT rowid FROM decision WHERE state != ? ORDER BY at DESC LIMIT -1 OFFSET ?)",
@@ -324,7 +333,7 @@ def _strike_row(strike: Strike) -> tuple[Any, ...]:
     evidence = strike.evidence
     return (
         strike.jail,
-        strike.key,
+        _storable(strike.key),
         strike.at,
         str(strike.source),
         strike.weight,

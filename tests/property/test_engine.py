@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from correlator.attackalert import format_ip_options, format_probe
 from correlator.config.filters import load_filter
-from correlator.engine import Engine
+from correlator.engine import Engine, Step
 from correlator.filters import Filter, Unreadable, make_line
 from correlator.jails import Jail, JailDefinition
-from correlator.model import SECOND, Block, Chunk, Event, parse_source
+from correlator.model import SECOND, Block, Chunk, Event, Repeat, parse_source
 from correlator.probe.techniques import UDP_TECHNIQUE, name_technique
+from correlator.syslog import format_instant
 
 NOW = 1_795_357_762 * SECOND
 LOG = "/log/alert.log"
@@ -33,6 +34,10 @@ def _engine(**settings):
         routes={LOG: ["portsentry"]},
         ignored_by=lambda _source: None,
     )
+
+
+def _blocks(step):
+    return [decision for decision in step.decisions if isinstance(decision, Block)]
 
 
 @given(st.sampled_from(TECHNIQUES), NAMES, ADDRESSES, PORTS)
@@ -111,6 +116,42 @@ def test_tables_stay_bounded_under_any_sources(strikes):
     lines = "".join(f"{HEADER}{format_probe('TCP FIN scan', a, a, 'TCP', 7)}\n" for a, _ in strikes)
     engine.feed(Chunk(LOG, 0, lines.encode(), NOW))
     assert len(engine.jails["scan"].windows) <= 50
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 40)), max_size=12), max_size=6),
+    st.integers(1, 4),
+    st.sampled_from([{}, {"escalate": (SECOND, 20 * SECOND)}, {"spoofable_a_minute": 1}]),
+    st.sampled_from(["TCP FIN scan", "Connect"]),
+)
+def test_a_restart_between_any_two_chunks_changes_nothing(chunks, threshold, settings, technique):
+    """What a step says has to be kept is enough, and in the order of their times."""
+    settings = {"threshold": threshold, "span": 15 * SECOND, "block_for": 9 * SECOND, **settings}
+    settings |= {"spoofable_block_for": 9 * SECOND}
+    engine = _engine(**settings)
+    kept, repeats = Step(), {}
+    at = NOW - 400 * SECOND
+    for chunk in chunks:
+        lines = ""
+        for host, later in chunk:
+            at += later * SECOND // 4
+            address = f"192.0.2.{host}"
+            lines += f"{format_instant(at)} vm portsentry[1]: "
+            lines += format_probe(technique, address, address, "TCP", 7) + "\n"
+        arrived = Chunk(LOG, 0, lines.encode(), NOW, is_live=False)
+        restarted = _engine(**settings)
+        restarted.restore(
+            sorted(kept.strikes, key=lambda strike: strike.at),
+            _blocks(kept),
+            repeats=repeats.values(),
+        )
+        step = engine.feed(arrived)
+        assert _blocks(restarted.feed(arrived)) == _blocks(step)
+        kept.add(step)
+        for block in _blocks(step):
+            if block.step:
+                repeats.pop(block.key, None)
+                repeats[block.key] = Repeat(block.jail, block.key, block.step, block.until)
 
 
 def test_the_shipped_filter_is_sound():

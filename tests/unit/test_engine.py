@@ -7,8 +7,8 @@ import pytest
 
 from correlator.attackalert import format_ip_options, format_probe
 from correlator.config.filters import load_filter
-from correlator.engine import Engine, format_decision
-from correlator.filters import Filter
+from correlator.engine import Engine, Step, format_decision
+from correlator.filters import Filter, FilterDefinition, PatternDefinition
 from correlator.jails import Jail, JailDefinition
 from correlator.model import SECOND, Block, Chunk, Outcome, OutcomeKind, Release, Repeat, parse_source
 from correlator.syslog import format_instant
@@ -268,3 +268,72 @@ def test_a_forged_block_that_failed_takes_back_nothing(make_engine):
     engine.note(Outcome(OutcomeKind.FAILED, block.source, block.request, detail="no nft"))
     (block,) = engine.feed(_chunk(_connect(NOW))).decisions
     assert block.step == 2
+
+
+def test_what_is_kept_back_waits_and_what_is_decided_does_not(make_engine):
+    """A restart brings back the one, and nothing of the other."""
+    engine = make_engine(spoofable_a_minute=1)
+    step = engine.feed(_chunk(_line("192.0.2.8", 1), _line("192.0.2.9", 1)))
+    assert [str(strike.source) for strike in step.strikes] == ["192.0.2.9"]
+    assert list(step.settled) == [("portscan", "192.0.2.8")]
+    later = NOW + 61 * SECOND
+    after = make_engine(spoofable_a_minute=1)
+    after.restore(step.strikes, [block for block in step.decisions if isinstance(block, Block)])
+    (block,) = after.feed(_chunk(_line("192.0.2.9", 2, later), arrived=later)).decisions
+    assert (str(block.source), block.strikes, len(block.evidence)) == ("192.0.2.9", 2, 2)
+
+
+def test_a_restart_keeps_count_of_what_forged_evidence_got(make_engine):
+    """Else every restart would let a flood deny as many again."""
+    (block,) = make_engine(spoofable_a_minute=1).feed(_chunk(_line("192.0.2.8", 1))).decisions
+    after = make_engine(spoofable_a_minute=1)
+    after.restore([], [], carried_out=[block])
+    (ignore,) = after.feed(_chunk(_line("192.0.2.9", 1))).decisions
+    assert ignore.reason == "breaker open: 1 blocks on spoofable evidence within a minute"
+
+
+def test_steps_add_up_in_their_order():
+    """What waited before its key was decided is used up; what came after it waits."""
+    total, later = Step(), Step()
+    total.waiting[("j", "a")] = ["old"]
+    total.waiting[("j", "b")] = ["other"]
+    later.settled[("j", "a")] = None
+    later.waiting[("j", "a")] = ["new"]
+    total.add(later)
+    assert (total.strikes, list(total.settled)) == (["other", "new"], [("j", "a")])
+    total.drop_strikes(1)
+    assert total.strikes == ["new"]
+    total.drop_strikes(1)
+    assert total.strikes == ["new"]
+
+
+def test_the_denial_made_longest_ago_is_forgotten_first(make_engine, monkeypatch):
+    """Belief is bounded; whoever is forgotten is decided again by the next strike."""
+    monkeypatch.setattr("correlator.engine._MOST_DENIALS", 2)
+    engine = make_engine()
+    engine.feed(_chunk(*(_line(f"192.0.2.{number}", 1) for number in (1, 2, 3))))
+    assert (engine.denied, engine.forgotten) == (2, 1)
+    again = engine.feed(_chunk(*(_line(f"192.0.2.{number}", 1) for number in (3, 2, 1)))).decisions
+    assert [str(block.source) for block in again] == ["192.0.2.1"]
+
+
+@pytest.mark.parametrize(("port", "is_read"), [(65535, True), (65536, False), (99999, False)])
+def test_a_port_that_there_is_not_makes_a_line_unreadable(make_engine, port, is_read):
+    """It is ours and cannot be true: it is shown, and nobody is blocked for it."""
+    engine = make_engine()
+    step = engine.feed(_chunk(_line("192.0.2.9", 1).replace("port: 1\n", f"port: {port}\n")))
+    assert len(step.decisions) == is_read
+    assert [item.reason for item in engine.unreadable] == [f"not a port: '{port}'"] * (not is_read)
+
+
+def test_a_pattern_that_runs_over_is_named_and_the_others_go_on():
+    """The quarantine names the pattern, how long it took and on how much; the filter reads on without it."""
+    slow = PatternDefinition("slow", r"^(?P<source>(a|a)*)$")
+    quick = PatternDefinition("quick", r"^(?P<source>[0-9.]+)$")
+    definition = FilterDefinition("x", "", "test", frozenset({"x"}), (LOG,), (slow, quick))
+    filter_ = Filter(definition, timeout=SECOND // 1000)
+    engine = Engine([filter_], [], routes={LOG: ["x"]}, ignored_by=lambda _source: None)
+    for _ in range(2):
+        engine.feed(_chunk("Nov 22 14:29:22 vm x: " + "a" * 60 + "!\n", "Nov 22 14:29:22 vm x: 192.0.2.1\n"))
+    assert filter_.quarantined == {"slow": "ran over 0.001 s on a line of 61 characters"}
+    assert engine.origins[LOG].events == 2

@@ -326,9 +326,12 @@ def test_the_evidence_of_a_decision_is_bounded_in_lines_and_length():
         _judge(jail, _event(port=number, at=START + number))
     evidence = _judge(jail, _event(port=99, at=START + 99)).decision.evidence
     assert [item.line for item in evidence] == [f"probe of {port}" for port in range(80, 100)]
-    long = [replace(_event(at=START + 200 + n), evidence=Evidence(n, "o", n, "y" * 9000)) for n in range(100)]
+    long = [
+        replace(_event(at=START + n), evidence=Evidence(START + n, "o", n, "y" * 9000))
+        for n in range(200, 300)
+    ]
     evidence = [_judge(jail, event) for event in long][-1].decision.evidence
-    assert [item.offset for item in evidence] == [99]
+    assert [item.offset for item in evidence] == [299]
 
 
 def test_the_breaker_counts_a_minute_exactly():
@@ -340,3 +343,81 @@ def test_the_breaker_counts_a_minute_exactly():
     assert not breaker.admit(START + 60 * SECOND - 1)
     assert not breaker.has_just_opened
     assert breaker.admit(START + 60 * SECOND)
+
+
+def test_what_the_breaker_kept_back_is_decided_once_it_has_closed():
+    """Its window is not emptied: whoever goes on is denied at the next strike, not after as many again."""
+    jail = _jail(spoofable_a_minute=1, threshold=3)
+    for at in range(3):
+        _judge(jail, _event("198.51.100.1", spoofable=True, at=START + at))
+        verdict = _judge(jail, _event("192.0.2.9", spoofable=True, at=START + at))
+    assert (type(verdict.decision), verdict.is_settled) == (Ignore, False)
+    assert verdict.note.startswith("3 of 3 in 1h, kept back: breaker open")
+    verdict = _judge(jail, _event("192.0.2.9", spoofable=True, at=START + 5))
+    assert (verdict.decision, verdict.is_settled) == (None, False)
+    later = _judge(jail, _event("192.0.2.9", spoofable=True, at=START + 62 * SECOND))
+    assert (str(later.decision.source), later.decision.strikes, later.is_settled) == ("192.0.2.9", 5, True)
+    assert (jail.counters.kept_back, jail.counters.breaker_opened) == (2, 1)
+
+
+def test_proof_passes_the_open_breaker():
+    """A flood of forged packets must not shield who completes a connection meanwhile, or did before."""
+    jail = _jail(spoofable_a_minute=0, threshold=2, block_for=None)
+    assert _judge(jail, _event(spoofable=True)).decision is None
+    assert isinstance(_judge(jail, _event(spoofable=True)).decision, Ignore)
+    proven = _judge(jail, _event(spoofable=False)).decision
+    assert (proven.is_spoofable, proven.until) == (False, None)
+    assert _judge(jail, _event("192.0.2.8", spoofable=False)).decision is None
+    assert _judge(jail, _event("192.0.2.8", spoofable=True)).decision.is_spoofable is False
+
+
+def test_by_user_the_breaker_keeps_back_forged_strikers_only():
+    """The others of the window are denied, and then it is used up."""
+    jail = _jail(key=Key.USER, threshold=2, spoofable_a_minute=0)
+    _judge(jail, _event("192.0.2.1", user="root", spoofable=True))
+    verdict = _judge(jail, _event("192.0.2.2", user="root"))
+    assert [type(decision) for decision in verdict.decisions] == [Block, Ignore]
+    assert verdict.is_settled
+    _judge(jail, _event("192.0.2.1", user="root", spoofable=True))
+    verdict = _judge(jail, _event("192.0.2.3", user="root", spoofable=True))
+    assert (verdict.decisions, verdict.is_settled) == ((), False)
+
+
+def test_by_user_a_released_source_is_not_denied_for_what_it_did_before():
+    """It counts for the account that was tried, and its new strikes count for itself."""
+    jail = _jail(key=Key.USER, threshold=3)
+    _judge(jail, _event("192.0.2.1", user="root"))
+    _judge(jail, _event("192.0.2.2", user="root"))
+    jail.forget(parse_source("192.0.2.1"))
+    verdict = _judge(jail, _event("192.0.2.3", user="root"))
+    assert [str(block.source) for block in verdict.decisions] == ["192.0.2.3", "192.0.2.2"]
+    for number in (1, 2, 3):
+        verdict = _judge(jail, _event(f"192.0.2.{number}", user="root", at=START + 1))
+    assert len(verdict.decisions) == 3
+
+
+def test_a_line_later_than_two_spans_still_decides_alone():
+    """A log that is read after another one may hold what is enough by itself."""
+    jail = _jail(span=SECOND)
+    _judge(jail, _event("192.0.2.8"))
+    late = _judge(jail, _event("192.0.2.8", at=START - 60 * SECOND)).decision
+    assert (late.at, len(late.evidence)) == (START - 60 * SECOND, 1)
+    waiting = _jail(span=SECOND, threshold=2)
+    _judge(waiting, _event())
+    assert _judge(waiting, _event(at=START - 60 * SECOND)).decision is None
+
+
+def test_a_name_with_stray_bytes_is_the_same_after_a_restart():
+    """SQLite takes no half characters, and an account must not have two windows."""
+    jail = _jail(key=Key.USER, count=Count.DISTINCT, field="tool", threshold=2)
+    strike = _judge(jail, _event(user="r\udcffot", tool="\udcfe")).strike
+    assert (strike.key, strike.value) == ("r\\udcffot", "\\udcfe")
+
+
+def test_a_jail_takes_back_strikes_under_its_present_prefixes():
+    """The site may have changed them while we were away."""
+    old = _judge(_jail(threshold=2), _event("2001:db8::1")).strike
+    jail = _jail(threshold=2, prefix6=128)
+    verdict = jail.count_again(old, is_denied=lambda _source: False)
+    assert verdict.key == "2001:db8::1"
+    assert isinstance(_judge(jail, _event("2001:db8::1")).decision, Block)

@@ -99,7 +99,7 @@ def test_strikes_wait_until_their_window_decides(state):
     first, second, third = _strike(at=NOW), _strike(at=NOW + 1), _strike(at=NOW + 2)
     state.record(positions={}, strikes=[second, first])
     assert list(state.strikes()) == [first, second]
-    state.record(positions={}, settled=[second])
+    state.record(positions={}, settled=[("portscan", "192.0.2.9")])
     state.record(positions={}, strikes=[third])
     assert list(state.strikes()) == [third]
 
@@ -187,3 +187,25 @@ def test_the_past_of_a_key_is_pruned_when_its_jail_has_forgotten_it(state):
     assert len(list(state.repeats())) == 3
     state.prune({}, ended={"portscan": NOW})
     assert [repeat.key for repeat in state.repeats()] == ["192.0.2.2", "192.0.2.3"]
+
+
+def test_old_decisions_leave_when_there_are_too_many(state, monkeypatch):
+    """The oldest that nobody waits for; what has no outcome yet stays, however old."""
+    monkeypatch.setattr("correlator.store.state._DECISIONS_KEPT", 2)
+    state.record(positions={}, decisions=[_block(f"192.0.2.{n}", at=NOW + n) for n in range(1, 6)])
+    for number in (2, 3, 4, 5):
+        source = f"192.0.2.{number}"
+        state.note(Outcome(OutcomeKind.DONE, parse_source(source), _block(source, at=NOW + number).request))
+    state.prune({})
+    assert [str(block.source) for block, _ in state.blocks(NOW)] == ["192.0.2.1", "192.0.2.4", "192.0.2.5"]
+
+
+def test_old_strikes_and_pasts_leave_when_there_are_too_many(state, monkeypatch):
+    """The newest are kept, by their own time."""
+    monkeypatch.setattr("correlator.store.state._STRIKES_KEPT", 2)
+    monkeypatch.setattr("correlator.store.state._REPEATS_KEPT", 1)
+    blocks = [_block(f"192.0.2.{n}", step=1) for n in (1, 2)]
+    state.record(positions={}, strikes=[_strike(at=NOW + n) for n in (3, 1, 2)], decisions=blocks)
+    state.prune({"portscan": NOW})
+    assert [strike.at for strike in state.strikes()] == [NOW + 2, NOW + 3]
+    assert [repeat.key for repeat in state.repeats()] == ["192.0.2.2"]
