@@ -17,6 +17,7 @@ from correlator.model import SECOND
 
 ROOT = Path(__file__).parents[2]
 RECORDED = [json.loads(line) for line in (ROOT / "tests/golden/filters/packet-logs.jsonl").open()]
+ULOGD = [json.loads(line) for line in (ROOT / "tests/golden/filters/ulogd.jsonl").open()]
 NAMES = ("netfilter", "netfilter-forward", "ufw", "firewalld", "shorewall")
 OWN_VARIABLES = {"prefix", "devices"}
 NOON = 1_795_400_000 * SECOND
@@ -44,6 +45,21 @@ def test_recorded_lines_say_what_they_said(filters, program, stamp):
             for name, answer in answers.items()
             if answer is not None
         }
+        if got != record["read"]:
+            wrong.append((got, record))
+    assert wrong == []
+
+
+def test_recorded_lines_of_ulogd_say_what_they_said():
+    """Ulogd 2.0.8 had the packets of tests/netns/packet_kinds.py, from a rule with a prefix and one without."""
+    filter_ = Filter(load_filter(ROOT / "filters/ulogd.toml")[0])
+    wrong = []
+    for record in ULOGD:
+        line = make_line(record["line"], arrived=NOON)
+        assert filter_.wants(line.header.identifier)
+        answer = filter_.read(line)
+        assert not isinstance(answer, Unreadable), record["line"]
+        got = answer and [answer.pattern, str(answer.source), answer.port]
         if got != record["read"]:
             wrong.append((got, record))
     assert wrong == []
