@@ -51,7 +51,7 @@ def test_recorded_lines_say_what_they_said(filters, program, stamp):
 
 
 def test_recorded_lines_of_ulogd_say_what_they_said():
-    """ulogd 2.0.8 had the packets of tests/netns/packet_kinds.py; its rules had a prefix, or none."""
+    """The packets of tests/netns/packet_kinds.py, as ulogd 2.0.8 wrote them, with a prefix and without."""
     filter_ = Filter(load_filter(ROOT / "filters/ulogd.toml")[0])
     wrong = []
     for record in ULOGD:
