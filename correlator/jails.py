@@ -115,17 +115,10 @@ class Jail:
     def count(
         self, strike: Strike, *, is_denied: Callable[[Source], bool] = lambda _source: False
     ) -> Verdict:
-        """Count a strike; also how strikes kept over a restart come back."""
-        definition = self.definition
+        """Count a strike and say what follows."""
         self.counters.strikes += 1
-        counted = hash(strike.value) if definition.count is Count.DISTINCT else strike.weight
-        reach = self.windows.strike(
-            strike.key, strike.at, counted, self._packer.pack(strike), kinds=self._kinds_of(strike)
-        )
-        note = f"{reach.measure} of {definition.threshold} in {format_span(definition.span)}"
-        missing = [kind for bit, kind in enumerate(definition.all_of) if not reach.kinds >> bit & 1]
-        if missing:
-            note += f", nothing of {', '.join(missing)}"
+        reach = self.tally(strike)
+        note = self.describe(reach.measure, reach.kinds)
         if not reach.is_decided:
             return Verdict(strike.key, reach, None, note, strike)
         decisions, is_settled = self._decider.decide(
@@ -137,6 +130,20 @@ class Jail:
             note += f", kept back: {self._decider.breaker.reason}"
         first, further = (decisions[0] if decisions else None), tuple(decisions[1:])
         return Verdict(strike.key, reach, first, note, strike, is_settled, further)
+
+    def tally(self, strike: Strike) -> Reach:
+        """Count a strike and decide nothing."""
+        counted = hash(strike.value) if self.definition.count is Count.DISTINCT else strike.weight
+        return self.windows.strike(
+            strike.key, strike.at, counted, self._packer.pack(strike), kinds=self._kinds_of(strike)
+        )
+
+    def describe(self, measure: int, kinds: int) -> str:
+        """Return how far a window is, in words: `3 of 5 in 10m, nothing of portsentry`."""
+        definition = self.definition
+        missing = [kind for bit, kind in enumerate(definition.all_of) if not kinds >> bit & 1]
+        lacks = f", nothing of {', '.join(missing)}" if missing else ""
+        return f"{measure} of {definition.threshold} in {format_span(definition.span)}{lacks}"
 
     def restore(self, blocks: Iterable[Block], repeats: Iterable[Repeat]) -> None:
         """Bring back what this jail decided before a restart, each oldest first."""

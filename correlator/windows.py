@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from functools import reduce
 from itertools import islice
-from operator import attrgetter
+from operator import attrgetter, or_
 from struct import Struct
 
 from correlator.long_windows import LongWindow
@@ -113,8 +114,13 @@ class WindowTable:
         return [row for row in self._unpack(held) if start < row.at <= end]
 
     def measure(self, key: str, now: Micros) -> int:
-        """Return what a key's window holds at `now`, between its strikes."""
-        return measure_of(self.rows(key, now), self.terms)
+        """Return what a key's window amounts to at `now`, between its strikes."""
+        return self.look(key, now)[0]
+
+    def look(self, key: str, now: Micros) -> tuple[int, int]:
+        """Return what a key's window amounts to at `now`, and the kinds of evidence in it."""
+        rows = self.rows(key, now)
+        return measure_of(rows, self.terms), reduce(or_, (row.kinds for row in rows), 0)
 
     def forget(self, key: str) -> None:
         """Drop a key with its strikes."""

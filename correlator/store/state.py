@@ -43,6 +43,7 @@ CREATE TABLE strike (
 );
 CREATE INDEX strike_key ON strike (jail, key, at);
 CREATE INDEX strike_at ON strike (at);
+CREATE INDEX strike_source ON strike (source);
 CREATE TABLE decision (
     request TEXT PRIMARY KEY, kind TEXT NOT NULL, source TEXT NOT NULL, jail TEXT NOT NULL,
     at INTEGER NOT NULL, until INTEGER, state TEXT NOT NULL, detail TEXT NOT NULL, body TEXT NOT NULL
@@ -252,10 +253,15 @@ class StateReader:
     def strikes(self, *, source: Source | None = None) -> Iterator[Strike]:
         """Yield the strikes that wait in windows, oldest first: of `source` and what lies in it, or all."""
         with self._reading():
-            only = str(source) if source is not None and source.is_single else None
-            for strike in read_strikes(self._database, only=only):
+            which = (_OF_SOURCE, str(source)) if source is not None and source.is_single else (_ALL,)
+            for strike in read_strikes(self._database, *which):
                 if source is None or source.covers(strike.source):
                     yield strike
+
+    def waiting(self, jail: str, key: str) -> list[Strike]:
+        """Return the strikes that wait in one window, oldest first."""
+        with self._reading():
+            return list(read_strikes(self._database, _OF_WINDOW, jail, key))
 
     def _numbers(self, source: Source | None, most: int) -> list[int]:
         newest = "ORDER BY at DESC, rowid DESC"
@@ -284,12 +290,17 @@ class StateReader:
             raise DatabaseError(f"{self._path}: cannot be read: {exc}") from exc
 
 
-def read_strikes(database: sqlite3.Connection, *, only: str | None = None) -> Iterator[Strike]:
-    """Yield the strikes of a database, oldest first; where given, `only` those of the source so spelled."""
+_ALL = "true"
+_OF_SOURCE = "source = ?"
+_OF_WINDOW = "jail = ? AND key = ?"
+
+
+def read_strikes(database: sqlite3.Connection, which: str = _ALL, *values: str) -> Iterator[Strike]:
+    """Yield the strikes that wait, oldest first: all, or those that meet one of the conditions above."""
     rows = database.execute(
-        "SELECT jail, key, at, source, weight, value, spoofable, port, protocol, origin, offset, line,"
-        " filter, pattern FROM strike WHERE ?1 IS NULL OR source = ?1 ORDER BY at, rowid",
-        (only,),
+        "SELECT jail, key, at, source, weight, value, spoofable, port, protocol, origin, offset, line,"  # noqa: S608
+        f" filter, pattern FROM strike WHERE {which} ORDER BY at, rowid",
+        values,
     )
     for jail, key, at, source, weight, value, spoofable, port, protocol, *rest in rows:
         origin, offset, line, filter_, pattern = rest
