@@ -176,6 +176,10 @@ class Correlator:
         self._guard.refresh(self._now, is_early=True)
 
     def _carry_out(self, step: Step) -> None:
+        if self.site.enforcer.tripwire is not None:
+            decided = {decision.source for decision in step.decisions if isinstance(decision, Block)}
+            for source in {strike.source for strike in (*step.strikes, *step.settled)} - decided:
+                self._outbox.let_go(source)
         if self._responses is not None:
             self._responses.denied(step.denied)
         for decision in step.decisions:

@@ -19,6 +19,7 @@ from correlator.enforcer.protocol import (
     BlocksAnswer,
     DeedEvent,
     ErrorAnswer,
+    LetGoRequest,
     ListRequest,
     OutcomeAnswer,
     OutcomeEvent,
@@ -99,6 +100,12 @@ class Outbox:
             self._waiting.pop(next(iter(self._waiting)))
             self.dropped += 1
         self._send_more()
+
+    def let_go(self, source: Source) -> None:
+        """Have the tripwire hold a source no longer: nobody will confirm it. A hint that may be lost."""
+        if self._client is not None:
+            with contextlib.suppress(UnreachableError):
+                self._client.send(LetGoRequest(self._next_id(), source))
 
     def connect(self, now: Micros) -> None:
         """Connect where that is due, and send all that waits."""

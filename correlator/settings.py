@@ -117,6 +117,22 @@ class ProbeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TripwireSettings:
+    """What makes the kernel itself hold a source for some seconds; see `enforcer.tripwire`."""
+
+    tcp_ports: tuple[tuple[int, int], ...] = ()
+    """Inclusive ranges of the watched ports, those left out already taken away."""
+    udp_ports: tuple[tuple[int, int], ...] = ()
+    interfaces: tuple[str, ...] = ()
+    """Names of the devices whose packets count; empty: all of them."""
+    threshold: int = 1
+    """The packet of one source that trips: 1 is the first."""
+    hold: Micros = 5 * SECOND
+    size: int = 65_536
+    """Sources held at once at most, of each version of IP."""
+
+
+@dataclass(frozen=True, slots=True)
 class EnforcerSettings:
     """What the enforcer may do, whom it believes, and whom it never blocks."""
 
@@ -133,6 +149,8 @@ class EnforcerSettings:
     """True: the firewall table is made at the start; false: with the first block."""
     actions: tuple[ActionDefinition, ...] = ()
     """What the jails of this site use, besides the kernel's own set."""
+    tripwire: TripwireSettings | None = None
+    """None: not wanted."""
     blocked_modes: tuple[str, ...] = ()
     """Write one blocked file for each of these modes, as PortSentry does; empty: one in all."""
 

@@ -16,6 +16,7 @@ from typing import Any
 from correlator.actions import ActionDefinition
 from correlator.config.jails import is_jail_name, read_jail
 from correlator.config.reader import File, Table
+from correlator.config.tripwire import fit_tripwire, read_tripwire
 from correlator.errors import Fault
 from correlator.jails import JailDefinition
 from correlator.model import SECOND
@@ -65,7 +66,11 @@ class SiteSettings:
         jails = {name: replace(jail, is_blocking=is_blocking) for name, jail in self.jails.items()}
         return replace(
             self,
-            enforcer=replace(self.enforcer, is_enforcing=needs_table(jails)),
+            enforcer=replace(
+                self.enforcer,
+                is_enforcing=needs_table(jails),
+                tripwire=fit_tripwire(self.enforcer.tripwire, self.probe, jails),
+            ),
             correlator=replace(self.correlator, is_blocking=is_blocking),
             jails=jails,
         )
@@ -112,6 +117,7 @@ def load_settings(
     probe = _probe(table.table("probe"), paths)
     enforcer = _enforcer(table.table("enforcer"), paths)
     correlator = _correlator(table.table("correlator"), paths)
+    tripwire = read_tripwire(table.table("tripwire"))
     files = [table, *(File(path, faults).table() for path in _jail_files(where.parent / "jails.d", faults))]
     jails = _jails(files, is_blocking=is_blocking, recommend=recommend or (lambda _name: {}))
     actions = _actions(files)
@@ -121,7 +127,9 @@ def load_settings(
         where=where,
         paths=paths,
         probe=probe,
-        enforcer=replace(enforcer, is_enforcing=needs_table(jails)),
+        enforcer=replace(
+            enforcer, is_enforcing=needs_table(jails), tripwire=fit_tripwire(tripwire, probe, jails)
+        ),
         correlator=replace(correlator, is_blocking=is_blocking),
         jails=jails,
         faults=tuple(faults),

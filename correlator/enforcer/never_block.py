@@ -106,6 +106,10 @@ class NeverBlock:
             self._fresh_for = max(FRESH, _REST_SHARE * (time.monotonic_ns() - before) // 1000)
         self._read_ignore_file()
 
+    def sources(self) -> list[Source]:
+        """Return every entry, also those that cover one another."""
+        return [source for entries, _ in self._all() for source, _ in entries]
+
     def count(self) -> int:
         """Return how many entries there are in all."""
         return sum(len(entries) for entries, _ in self._all())

@@ -69,7 +69,7 @@ class NftablesBackend:
     def block(self, add: Sequence[tuple[Source, Until]], remove: Sequence[Source], *, now: Micros) -> None:
         """Deny `remove` no longer and `add` until their ends: both or neither."""
         if len(add) + len(remove) > _LARGEST_BATCH:
-            self._run(nft.change_text(add, remove, now=now))
+            self.run(nft.change_text(add, remove, now=now))
             self._moved_on()
         elif add or remove:
             self._send(add, remove, now)
@@ -82,7 +82,7 @@ class NftablesBackend:
         """Return what is really denied, and whether the rules around it stand."""
         generation = self._ask_generation()
         try:
-            described = self._run("", "-j", "-t", "list", "table", "inet", nft.TABLE)
+            described = self.run("", "-j", "-t", "list", "table", "inet", nft.TABLE)
             elements: dict[Source, Until] = {}
             for name in nft.SETS:
                 messages = self._socket().ask(
@@ -108,7 +108,7 @@ class NftablesBackend:
     def restore(self, denied: Iterable[tuple[Source, Until]], *, now: Micros) -> None:
         """Deny exactly these, rules and all, as one step without a gap."""
         before = self._ask_generation()
-        self._run(nft.ruleset(denied, now=now))
+        self.run(nft.ruleset(denied, now=now))
         self._generation = before
         self._moved_on()
 
@@ -138,7 +138,7 @@ class NftablesBackend:
             raise
         self._moved_on()
 
-    def _run(self, text: str, *arguments: str) -> str:
+    def run(self, text: str, *arguments: str) -> str:
         """Run nft with `text` on its standard input; return what it printed."""
         argv = [self._find_nft(), *(arguments or ("-f", "-"))]
         what = f"nft {' '.join(argv[1:])}"
@@ -169,7 +169,7 @@ class NftablesBackend:
         return self._nft
 
     def _has_table(self) -> bool:
-        tables = json.loads(self._run("", "-j", "list", "tables"))["nftables"]
+        tables = json.loads(self.run("", "-j", "list", "tables"))["nftables"]
         return any(
             entry.get("table", {}).get("name") == nft.TABLE and entry["table"].get("family") == "inet"
             for entry in tables

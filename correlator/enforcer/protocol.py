@@ -56,7 +56,6 @@ class BlockRequest:
     mode: str = ""
     """Of PortSentry's modes, the one that saw it; empty where no probe did."""
     name: str = ""
-    """What the address resolved to, cleaned; empty where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,14 @@ class ReleaseRequest:
 
     id: int
     source: Source | None
+
+
+@dataclass(frozen=True, slots=True)
+class LetGoRequest:
+    """Take this source out of the tripwire's hold; whether it is blocked is another matter."""
+
+    id: int
+    source: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +102,9 @@ class WatchRequest:
     id: int
 
 
-Request = BlockRequest | ReleaseRequest | ListRequest | StatusRequest | SyncRequest | WatchRequest
+Request = (
+    BlockRequest | ReleaseRequest | LetGoRequest | ListRequest | StatusRequest | SyncRequest | WatchRequest
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,14 +267,10 @@ def encode_request(request: Request) -> bytes:
             body = {"verb": "release", "id": request.id, "all": True}
         case ReleaseRequest():
             body = {"verb": "release", "id": request.id, "source": str(request.source)}
-        case ListRequest():
-            body = {"verb": "list", "id": request.id}
-        case StatusRequest():
-            body = {"verb": "status", "id": request.id}
-        case SyncRequest():
-            body = {"verb": "sync", "id": request.id}
-        case WatchRequest():
-            body = {"verb": "watch", "id": request.id}
+        case LetGoRequest():
+            body = {"verb": "let-go", "id": request.id, "source": str(request.source)}
+        case ListRequest() | StatusRequest() | SyncRequest() | WatchRequest():
+            body = {"verb": _BARE_VERBS[type(request)], "id": request.id}
         case _:
             assert_never(request)
     return _encode(body)
@@ -273,7 +278,8 @@ def encode_request(request: Request) -> bytes:
 
 def encode_answer(answer: Answer | Event) -> bytes:
     """Return the line that `parse_answer` reads back as `answer`."""
-    return _encode({_kind_key(answer): _KIND_NAMES[type(answer)], **json_ready(answer)})
+    key = "event" if isinstance(answer, OutcomeEvent | DeedEvent | MendedEvent) else "answer"
+    return _encode({key: _KIND_NAMES[type(answer)], **json_ready(answer)})
 
 
 def parse_answer(line: bytes) -> Answer | Event:
@@ -328,18 +334,21 @@ def _read_release(id_: int, found: dict[str, Any]) -> ReleaseRequest:
     return ReleaseRequest(id_, read_source("source", found.pop("source", None)))
 
 
+_BARE_VERBS: dict[type, str] = {
+    ListRequest: "list",
+    StatusRequest: "status",
+    SyncRequest: "sync",
+    WatchRequest: "watch",
+}
 _READERS: dict[str, Callable[[int, dict[str, Any]], Request]] = {
     "block": _read_block,
     "release": _read_release,
+    "let-go": lambda id_, found: LetGoRequest(id_, read_source("source", found.pop("source", None))),
     "list": lambda id_, _: ListRequest(id_),
     "status": lambda id_, _: StatusRequest(id_),
     "sync": lambda id_, _: SyncRequest(id_),
     "watch": lambda id_, _: WatchRequest(id_),
 }
-
-
-def _kind_key(answer: Answer | Event) -> str:
-    return "event" if isinstance(answer, OutcomeEvent | DeedEvent | MendedEvent) else "answer"
 
 
 def _read_outcome(found: Any) -> Outcome:

@@ -23,7 +23,6 @@ from collections.abc import Callable
 from typing import assert_never
 
 from correlator.enforcer import protocol
-from correlator.enforcer.backend import Backend
 from correlator.enforcer.build import build_actions
 from correlator.enforcer.connections import Connection, block_pages
 from correlator.enforcer.enforcement import Enforcement
@@ -35,6 +34,7 @@ from correlator.enforcer.never_block import NeverBlock
 from correlator.enforcer.nftables import NftablesBackend
 from correlator.enforcer.records import Records
 from correlator.enforcer.runner import Runner
+from correlator.enforcer.tripwire import Tripwire
 from correlator.kernel.process import (
     die_with_parent,
     hold_lock,
@@ -84,7 +84,7 @@ class Service:
     def __init__(
         self,
         settings: EnforcerSettings,
-        backend: Backend,
+        backend: NftablesBackend,
         store: BlockStore,
         listener: socket.socket,
     ) -> None:
@@ -104,6 +104,7 @@ class Service:
             announce=self._announce,
             actions=build_actions(settings.actions, self._runner),
         )
+        self._tripwire = Tripwire(settings.tripwire, backend.run, self._never_block, self._complain)
         self._listener = listener
         self._clients: set[Connection] = set()
         self._is_stopping = False
@@ -136,6 +137,7 @@ class Service:
             signal.signal(number, self._take_signal)
         self._started = _now()
         self._enforcement.start(self._started)
+        self._tripwire.start(is_enforcing=self._settings.is_enforcing)
         self._tell_faults()
         self._plan_next_sync()
         self._listener.setblocking(False)
@@ -162,6 +164,7 @@ class Service:
                 self._serve(client, 0)
             self._tend()
         notify("STOPPING=1")
+        self._tripwire.close()
         self._records.close(self._enforcement.blocked_lines())
 
     def _take_signal(self, number: int, _frame: object) -> None:
@@ -214,6 +217,7 @@ class Service:
             self._sync_by_itself()
         self._runner.tend()
         self._never_block.refresh(_now(), is_early=True)
+        self._tripwire.look()
         self._records.tend(self._enforcement.blocked_lines)
         for client in [client for client in self._clients if client.is_stuck(now)]:
             self._drop(client)
@@ -228,6 +232,7 @@ class Service:
             self._enforcement.sync(_now(), is_thorough=self._is_told_to_sync or is_stepped)
         except (*BackendError, sqlite3.Error) as exc:
             self._complain(f"sync failed, next try in {self._settings.sync_every // SECOND} s: {exc}")
+        self._tripwire.look(is_thorough=True)
         self._is_told_to_sync = False
         self._tell_faults()
         self._plan_next_sync()
@@ -310,6 +315,9 @@ class Service:
                 count = self._enforcement.release(source, now)
                 denied_by = None if source is None else self._enforcement.denied_by(source)
                 client.send(protocol.ReleasedAnswer(request.id, count, denied_by))
+            case protocol.LetGoRequest(source=source):
+                self._tripwire.let_go(source)
+                client.send(protocol.ReleasedAnswer(request.id, 0))
             case protocol.ListRequest():
                 client.send_pages(block_pages(request.id, self._enforcement.blocks))
             case protocol.StatusRequest():

@@ -19,7 +19,7 @@ from tests.bench import nmap_learned
 from tests.bench.figures import Figures, format_table, summarise
 from tests.bench.guard import Guard
 from tests.bench.peer_portsentry import PortSentry
-from tests.bench.portward import Portward
+from tests.bench.portward import Portward, PortwardWithTripwire
 from tests.bench.reaction import Reaction
 from tests.peers.portsentry import why_not
 
@@ -31,6 +31,7 @@ _WARM_UP = 3
 _TOOLS: dict[str, Callable[[Lab, Path], Guard]] = {
     "portsentry": PortSentry,
     "portward": Portward,
+    "tripwire": PortwardWithTripwire,
 }
 
 

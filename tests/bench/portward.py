@@ -19,9 +19,11 @@ class Portward:
 
     name = "Portward"
 
+    settings = _SETTINGS
+
     def __init__(self, lab: Lab, folder: Path) -> None:
         self.lab = lab
-        self._rig = Rig(lab, folder, settings=_SETTINGS)
+        self._rig = Rig(lab, folder, settings=self.settings)
         self._rig.start()
 
     def demand_running(self) -> None:
@@ -35,3 +37,10 @@ class Portward:
     def stop(self) -> None:
         """End it as Ctrl-C would."""
         self._rig.stop()
+
+
+class PortwardWithTripwire(Portward):
+    """The same with the kernel holding a source from its second packet."""
+
+    name = "Portward, tripwire"
+    settings = "[tripwire]\nenabled = true\n" + _SETTINGS
