@@ -13,7 +13,6 @@ VENV := .venv
 LINT := .cache/lint-venv
 LINT_TOOLS := ruff==0.17.6 mypy==2.4.1 import-linter==2.16
 PEERS := .cache/peers
-PORTSENTRY := $(PEERS)/portsentry/usr/sbin/portsentry
 
 # Root installs packages, opens raw sockets and makes namespaces. Under sudo nothing is cached in the tree,
 # where it would belong to root.
@@ -97,11 +96,18 @@ $(LINT)/.installed: Makefile | packages
 	$(LINT)/bin/python -m pip --quiet --disable-pip-version-check install $(LINT_TOOLS)
 	touch $@
 
-# The real PortSentry, unpacked and not installed: installing it would start a daemon on this host.
-# Where no mirror has it, what needs it is skipped and says so.
+# The real PortSentry and Fail2ban, unpacked and not installed: installing them would start daemons on this
+# host; and a clock to show them. Where no mirror has one, what needs it is skipped and says so.
+# $(call fetch,PACKAGE,FOLDER,A FILE OF IT,WHAT IT IS)
+define fetch
+[ -e $(PEERS)/$(2)/$(3) ] || { mkdir -p $(PEERS) && cd $(PEERS) && rm -f $(1)_*.deb && \
+	{ apt-get --quiet download $(1) || \
+		{ $(SUDO) apt-get --quiet update && apt-get --quiet download $(1); }; } </dev/null && \
+	dpkg --extract $(1)_*.deb $(2); } || \
+echo "make: no $(4) to compare with: what needs it is skipped" >&2
+endef
+
 peer: | packages
-	@[ -x $(PORTSENTRY) ] || { mkdir -p $(PEERS) && cd $(PEERS) && rm -f portsentry_*.deb && \
-		{ apt-get --quiet download portsentry || \
-			{ $(SUDO) apt-get --quiet update && apt-get --quiet download portsentry; }; } </dev/null && \
-		dpkg --extract portsentry_*.deb portsentry; } || \
-	echo "make: no PortSentry to compare with: what needs it is skipped" >&2
+	@$(call fetch,portsentry,portsentry,usr/sbin/portsentry,PortSentry)
+	@$(call fetch,fail2ban,fail2ban,usr/bin/fail2ban-regex,Fail2ban)
+	@$(call fetch,libfaketime,faketime,usr/share/doc/libfaketime,clock for Fail2ban)

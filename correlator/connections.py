@@ -83,8 +83,9 @@ class Connections:
         for mark in _MARKS:
             known.fields.pop(mark, None)
         known.fields.update(fields)
+        known.fields.pop("mlfforget", None)
         user = fields.get("user")
-        if user is not None and len(known.users) < _MOST_USERS:
+        if user and len(known.users) < _MOST_USERS:
             known.users.add(user)
         if was_pending or len(known.users) > 1:
             # a good login of one user must not wash away the failures of another
@@ -96,7 +97,7 @@ class Connections:
             _note(known.nofail_lines, line)
             return None
         _note(known.lines, line)
-        if not any(known.fields.get(group) for group in _IDENTITIES):
+        if not any(known.fields.get(group) is not None for group in _IDENTITIES):
             known.is_pending = True
             return None
         known.is_pending = False

@@ -18,6 +18,7 @@ LINE_START = "{^LN-BEG}"
 _UNBOUND = "{UNB}"
 _NONE = "{NONE}"
 _DEFAULT = "{DEFAULT}"
+_IGNORES_CASE = "(?iu)"
 _LINE_START_EXPRESSION = r"^(?:\W{0,2})?"
 _BOUND_LEFT = r"(?=^|\b|\W)"
 _BOUND_RIGHT = r"(?=\b|\W|$)"
@@ -124,6 +125,15 @@ class DateTemplate:
     is_line_start: bool
     """Can only be found at the beginning of a line: the first such hit wins."""
 
+    @property
+    def cuts_line_start(self) -> bool:
+        """Whether what it cuts out begins the line, but for two characters at most that are of no word."""
+        expression = self.expression.removeprefix(_IGNORES_CASE)
+        for opening in (f"{_LINE_START_EXPRESSION}(", "^("):
+            if expression.startswith(opening):
+                return not expression.startswith(opening + "?")
+        return False
+
 
 def expand_patterns(patterns: Sequence[str], *, latest_year: int) -> tuple[DateTemplate, ...]:
     """Return the templates that the patterns stand for, in the order of trying; no pattern: the defaults.
@@ -153,9 +163,10 @@ def _expand(pattern: str, latest_year: int) -> Iterator[DateTemplate]:
             yield _template(default, latest_year)
     elif "{DATE}" in pattern:
         for default in _CALENDAR_DEFAULTS:
-            if default not in ("EPOCH", "TAI64N"):
-                plain = default.removeprefix(LINE_START)
-                yield _template(pattern.replace("{DATE}", plain), latest_year)
+            placed = pattern.replace("{DATE}", default.removeprefix(LINE_START))
+            # a number can stand for itself, but not inside another expression
+            if default not in ("EPOCH", "TAI64N") or _EPOCH.fullmatch(placed):
+                yield _template(placed, latest_year)
     else:
         yield _template(pattern, latest_year)
 
@@ -237,7 +248,7 @@ def _put_in_tokens(pattern: str, latest_year: int) -> str:
         return _TOKENS[name]
 
     expression = _TOKEN.sub(token, pattern)
-    return f"(?iu){expression}" if ignores_case else expression
+    return _IGNORES_CASE + expression if ignores_case else expression
 
 
 def _years(latest_year: int) -> str:

@@ -111,23 +111,40 @@ def _from_epoch(text: str) -> Micros:
 
 def _from_calendar(fields: dict[str, str], now: Micros, zone: tzinfo | None) -> Micros | None:
     """Return the instant that the tokens name; raises ValueError or OverflowError where there is none."""
-    for name in ("z", "Z"):
-        if name in fields:
-            zone = find_zone(fields[name])
-            if zone is None:
-                return None
-    today = (_EPOCH + timedelta(microseconds=now)).astimezone(zone)
+    today = _naive(now, zone)
+    named = fields.get("z") or fields.get("Z")
+    own_zone = find_zone(named) if named else None
+    if named and own_zone is None:
+        return None
     year = _year(fields)
-    hour, minute, second = _hour(fields), int(fields.get("M", 0)), int(fields.get("S", 0))
-    month, day = _month_and_day(fields, year if year is not None else today.year)
-    if month is None and day is None:
-        at = _micros(datetime(today.year, today.month, today.day, hour, minute, second, tzinfo=zone))
-        return at if at <= now else at - _DAY
+    month, day = _month_and_day(fields, today.year if year is None else year)
+    is_of_today = month is None and day is None
+    if is_of_today:
+        month, day = today.month, today.day
     month, day = month or today.month, day or 1
-    at = _micros(datetime(year or today.year, month, day, hour, minute, second, tzinfo=zone))
-    if year is None and at > now + _DAY:
-        at = _micros(datetime(today.year - 1, month, day, hour, minute, second, tzinfo=zone))
-    return at
+    at = today.replace(
+        year=today.year if year is None else year,
+        month=month,
+        day=day,
+        hour=_hour(fields),
+        minute=int(fields.get("M", 0)),
+        second=int(fields.get("S", 0)),
+        microsecond=0,
+    )
+    if own_zone is not None:
+        at -= own_zone.utcoffset(None) or timedelta()
+        zone = UTC
+    # compared as Fail2ban compares: clock faces, whatever zone each shows
+    if is_of_today and at > today:
+        at -= timedelta(days=1)
+    elif year is None and not is_of_today and at > today + timedelta(days=1):
+        at = at.replace(year=today.year - 1, month=month, day=day)
+    return _local_micros(at, now, today) if zone is None else _micros(at.replace(tzinfo=zone))
+
+
+def _naive(at: Micros, zone: tzinfo | None) -> datetime:
+    """Return what a clock in the zone shows, None being local time."""
+    return (_EPOCH + timedelta(microseconds=at)).astimezone(zone).replace(tzinfo=None)
 
 
 def _year(fields: dict[str, str]) -> int | None:
@@ -141,9 +158,8 @@ def _hour(fields: dict[str, str]) -> int:
         return int(fields["H"])
     if "I" not in fields:
         return 0
-    half = fields.get("p", "").lower()
-    hour = int(fields["I"]) % 12 if half else int(fields["I"])
-    return hour + 12 if half == "pm" else hour
+    hour = int(fields["I"])
+    return (0 if hour == 12 else hour) + (12 if fields.get("p", "").lower() == "pm" else 0)
 
 
 def _month_and_day(fields: dict[str, str], year: int) -> tuple[int | None, int | None]:
@@ -166,12 +182,20 @@ def _month_and_day(fields: dict[str, str], year: int) -> tuple[int | None, int |
 
 def _weekday(fields: dict[str, str]) -> int | None:
     """Return the day of the week, Monday being 0."""
-    if "u" in fields:
-        return int(fields["u"]) - 1
     if "w" in fields:
         return (int(fields["w"]) - 1) % 7
     name = fields.get("a") or fields.get("A")
     return _DAYS[name[:3].lower()] if name else None
+
+
+def _local_micros(at: datetime, now: Micros, today: datetime) -> Micros:
+    """Return the instant of a local clock face; one that stood twice, or never, is taken as now's zone is."""
+    first, second = _micros(at.replace(fold=0)), _micros(at.replace(fold=1))
+    if first == second:
+        return first
+    difference = _micros(today.replace(tzinfo=UTC)) - now
+    face = _micros(at.replace(tzinfo=UTC))
+    return first if face - first == difference else second
 
 
 def _micros(at: datetime) -> Micros:

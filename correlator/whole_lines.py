@@ -23,6 +23,7 @@ from correlator.date_patterns import expand_patterns
 from correlator.dates import DateReader, Stamp
 from correlator.expressions import TimeLimit, compile_expression
 from correlator.model import SECOND, Micros
+from correlator.prefilter import required_literal
 
 _ALTERNATIVE = re.compile(r"(alt|tuple)_(.*?)(?:_\d+)?", re.DOTALL)
 _SKIPPED = re.compile(r"skiplines\d+")
@@ -30,6 +31,7 @@ _DATE_GOOD_FOR: Micros = 60 * SECOND
 _LATEST_YEAR_AT_LEAST = 2029
 """`%ExY` finds the years up to three after now's; a replay of old lines must not lose those since."""
 _FEW_IGNORES = 2
+_SHORTEST_LITERAL = 3
 IDENTITIES = ("fid", "ip4", "ip6", "dns")
 """The groups that say who is meant, the first that took part wins."""
 
@@ -70,6 +72,14 @@ class _Seen:
     """The line without its date, with a line feed."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    name: str
+    compiled: re.Pattern[str]
+    literal: str
+    """Text without which it cannot match."""
+
+
 @dataclass(slots=True)
 class _Match:
     pattern: str
@@ -95,18 +105,36 @@ class WholeLineReader:
         """The expressions that ran over and are searched no longer, and why."""
         self._limit = limit
         self._prefix = compile_expression(how.prefix) if how.prefix else None
+        self._prefix_literal = required_literal(how.prefix) if how.prefix else ""
         self._patterns = [
-            (name, compile_expression(expression, is_multiline=is_multiline)) for name, expression in patterns
+            _Pattern(
+                name, compile_expression(expression, is_multiline=is_multiline), required_literal(expression)
+            )
+            for name, expression in patterns
         ]
         self._ignores = [compile_expression(expression) for expression in ignores]
-        self._dates = DateReader(expand_patterns(how.date_patterns, latest_year=latest_year), limit=limit)
+        templates = expand_patterns(how.date_patterns, latest_year=latest_year)
+        self._is_date_first = all(template.cuts_line_start for template in templates)
+        self._dates = DateReader(templates, limit=limit)
         self._buffer: deque[_Seen] = deque(maxlen=how.max_lines)
         self._connections = Connections()
         self._last: Micros | None = None
 
     def literals(self) -> Iterator[str]:
-        """Yield, for each pattern, text of which every line that it matches contains one."""
-        yield ""
+        """Yield text of which every line that any pattern matches contains one; empty where nothing is known.
+
+        The patterns see the line without its date: what they need may stand on both sides of it.
+        """
+        if self._buffer.maxlen != 1:
+            yield ""  # every line counts where several are looked at together
+            return
+        for literal in {max(pattern.literal, self._prefix_literal, key=len) for pattern in self._patterns}:
+            if self._is_date_first:
+                leading = next((at for at in range(3) if literal[at : at + 1].isalnum()), 2)
+                parts = [literal[leading:]]
+            else:
+                parts = [literal[: len(literal) // 2], literal[len(literal) // 2 :]]
+            yield from parts if all(len(part) >= _SHORTEST_LITERAL for part in parts) else [""]
 
     def read(self, line: str, now: Micros, *, at: Micros | None = None) -> Finding | None:
         """Return what a line (without its end) says; `at`: its time where it brings that and has no date."""
@@ -152,14 +180,16 @@ class WholeLineReader:
             content = fields.pop("content", "")
             if content and isinstance(content, str):
                 text = content + "\n"
-        for name, compiled in self._patterns:
-            found = self._search(compiled, text, name)
+        for pattern in self._patterns:
+            if pattern.literal not in text:
+                continue
+            found = self._search(pattern.compiled, text, pattern.name)
             if found is None:
                 continue
             if self._is_ignored(text):
                 return None
             fields |= _groups(found)
-            return _Match(name, fields, self._take_lines(found))
+            return _Match(pattern.name, fields, self._take_lines(found))
         return None
 
     def _search(self, compiled: re.Pattern[str], text: str, name: str) -> re.Match[str] | None:
@@ -223,7 +253,7 @@ def _fill_in(fields: dict[str, Value]) -> dict[str, Value]:
             continue
         if found[1] == "tuple":
             parts.append((found[2], fields[name]))
-        elif not whole.get(found[2]):
+        elif fields[name] and not whole.get(found[2]):
             whole[found[2]] = fields[name]
     for name, part in parts:
         before = whole.get(name)
@@ -236,12 +266,20 @@ def _identity(fields: Mapping[str, Value]) -> str | None:
     """Return who is meant; an address in its canonical form, with the prefix length where one is given."""
     for name in IDENTITIES:
         text = fields.get(name)
-        if not text or not isinstance(text, str):
+        if not isinstance(text, str):
             continue
         if name not in ("ip4", "ip6"):
             return text
         return _canonical(text, fields.get("cidr"))
     return None
+
+
+def _spelled(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """Return an address as inet_ntop(3) does: `::7.48.0.1`, where Python has `::730:1`."""
+    value = int(address)
+    if address.version == 6 and 0xFFFF < value <= 0xFFFF_FFFF:
+        return f"::{ipaddress.IPv4Address(value)}"
+    return str(address)
 
 
 def _canonical(text: str, length: Value | None) -> str:
@@ -254,4 +292,4 @@ def _canonical(text: str, length: Value | None) -> str:
             return str(address if network.prefixlen == network.max_prefixlen else network)
     except ValueError:  # looks like one and is none: kept as it stands
         return text
-    return str(address)
+    return _spelled(address)

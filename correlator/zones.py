@@ -32,7 +32,7 @@ _NUMERIC = re.compile(r"([A-Za-z]*)([+-])(\d\d)(?::?(\d\d))?", re.ASCII)
 
 def find_zone(text: str) -> tzinfo | None:
     """Return the zone that a name (`CEST`) or an offset (`+0530`, `UTC-03:00`) means, else None."""
-    zone = _OFFSETS.get(text) or _OFFSETS.get(text.upper())
+    zone = _OFFSETS.get(text)
     if zone is not None:
         return zone
     found = _NUMERIC.fullmatch(text)
