@@ -157,6 +157,23 @@ class Engine:
         """How many sources are denied, requested or observed, as far as we know."""
         return len(self._denials)
 
+    def succeed(self, before: Engine) -> None:
+        """Go on counting what came from each origin, and in each jail, where another engine ended.
+
+        Strikes and blocks come by `restore`, before this.
+        """
+        self._reader.succeed(before._reader)
+        for name in self.jails.keys() & before.jails.keys():
+            self.jails[name].succeed(before.jails[name])
+
+    def follow(self, origin: str, filters: Sequence[str]) -> None:
+        """Have these filters read an origin from now on: a file that a pattern has come to mean."""
+        self._reader.follow(origin, filters)
+
+    def drop(self, origin: str) -> None:
+        """Forget an origin that is gone, and what came from it."""
+        self._reader.drop(origin)
+
     def feed(self, arrived: Chunk | Entries) -> Step:
         """Take what came from a file or from the journal, and return what it led to."""
         step = Step()

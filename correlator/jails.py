@@ -73,6 +73,12 @@ class Jail:
         self._packer = StrikePacker(book, is_keyed_by_source=self.definition.is_keyed_by_source)
         self._decider = Decider(self.definition, self.counters, book, most_keys=self._max_sources)
 
+    def succeed(self, before: Jail) -> None:
+        """Go on where a jail of this name ended: what was counted, how many short blocks may follow."""
+        self.counters = before.counters
+        if self.definition.spoofable_a_minute == before.definition.spoofable_a_minute:
+            self._breaker = before._breaker
+
     def key_of(self, source: Source) -> Source:
         """Return what a source is counted by, where it is counted by sources; and denied as, at most."""
         return self.definition.counted_by(source)

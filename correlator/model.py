@@ -112,6 +112,8 @@ class Chunk:
     arrived: Micros
     is_live: bool = True
     """False for what lay there before we came (a restart, a replay): its own stamps are taken."""
+    identifier: str = ""
+    """The program whose messages these are, where the lines have no header and are not searched for one."""
 
 
 JOURNAL = "journal"

@@ -71,11 +71,33 @@ class Reader:
         self.origins: dict[str, OriginCounters] = {}
         self.unreadable: deque[Unreadable] = deque(maxlen=_UNREADABLE_SHOWN)
         self._max_line = max_line
+        self._filters = filters
+        self._prefilters: dict[tuple[str, ...], Prefilter] = {}
         self._routes: dict[str, _Route] = {}
         for origin, names in routes.items():
-            chosen = tuple(filters[name] for name in names if name in filters)
-            literals = {literal for filter_ in chosen for literal in filter_.literals()}
-            self._routes[origin] = _Route(chosen, Prefilter(literals | {REPEATS_LAST}))
+            self.follow(origin, names)
+
+    def succeed(self, before: Reader) -> None:
+        """Go on counting where another reader ended."""
+        self.origins = before.origins
+        self.unreadable = before.unreadable
+
+    def follow(self, origin: str, names: Sequence[str]) -> None:
+        """Have these filters read an origin from now on; files of one pattern share their prefilter."""
+        chosen = tuple(name for name in names if name in self._filters)
+        filters = tuple(self._filters[name] for name in chosen)
+        if chosen not in self._prefilters:
+            literals = {literal for filter_ in filters for literal in filter_.literals()}
+            self._prefilters[chosen] = Prefilter(literals | {REPEATS_LAST})
+        before = self._routes.get(origin)
+        self._routes[origin] = _Route(filters, self._prefilters[chosen])
+        if before is not None:
+            self._routes[origin].last_line = before.last_line
+
+    def drop(self, origin: str) -> None:
+        """Forget an origin that is gone."""
+        self._routes.pop(origin, None)
+        self.origins.pop(origin, None)
 
     def read(self, arrived: Chunk | Entries) -> Iterator[Event]:
         """Yield what the filters understand, in the order of the lines."""
@@ -99,7 +121,10 @@ class Reader:
             if end - start > self._max_line:
                 self._refuse_long(evidence, counters)
                 continue
-            reading = read_header(text, arrived=chunk.arrived)
+            if chunk.identifier:
+                reading = Reading(Header("", "", chunk.identifier, "", text), None)
+            else:
+                reading = read_header(text, arrived=chunk.arrived)
             if (repeats := repeats_of_last(reading.header)) > 0:
                 before = parse_header(self._line_before(chunk, start, route))
                 reading = replace(reading, header=replace(before, repeats=repeats))

@@ -164,6 +164,10 @@ class CorrelatorSettings:
     """False is mode observe: decide, say so, and block nothing."""
     response_lines: bool = False
     """Write PortSentry's lines about responses too: blocked via, already blocked, ignoring."""
+    follows_journal: bool = True
+    """Whether the systemd journal is read, where there is one."""
+    journal_folder: Path | None = None
+    """Where the journal's files are; None: where journald of this host keeps them."""
     max_sources: int = 100_000
     """Sources in one jail's table; the idlest leaves first, and is counted."""
     max_line: int = 8192

@@ -287,10 +287,22 @@ def _blocked_modes(table: Table) -> tuple[str, ...]:
     return modes
 
 
+def _journal(table: Table) -> tuple[bool, Path | None]:
+    """Return whether the journal shall be read, and in which folder; None: this host's own."""
+    text = table.text("journal", "auto")
+    if text not in ("auto", "off") and not text.startswith("/"):
+        table.fault("journal", text, '"auto", "off", or the absolute path of a folder')
+        return True, None
+    return text != "off", Path(text) if text.startswith("/") else None
+
+
 def _correlator(table: Table, paths: Paths) -> CorrelatorSettings:
     default = CorrelatorSettings()
+    follows_journal, journal_folder = _journal(table)
     found = CorrelatorSettings(
         paths=paths,
+        follows_journal=follows_journal,
+        journal_folder=journal_folder,
         max_sources=table.number("max_sources", default.max_sources, least=1, most=10_000_000),
         max_line=table.number("max_line", default.max_line, least=256, most=1 << 20),
         pattern_timeout=table.duration("pattern_timeout", default.pattern_timeout),

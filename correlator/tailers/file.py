@@ -27,6 +27,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from correlator.model import SECOND, Chunk, Micros
 from correlator.tailers.opened import OpenFile, Position, open_file
@@ -40,6 +41,7 @@ _MAX_LINE_BYTES = 1 << 18
 _SEEN_HEADS = 64
 _AT_FIRST_READ: Micros = 0
 _ETC = Path("/etc")
+_NOT_THERE = "not there"
 
 
 class FileTailer:
@@ -61,6 +63,7 @@ class FileTailer:
         """Take the path; logrotate's own files are sought below `configuration`."""
         self.path = path
         self.origin = str(path)
+        self.kind = "file"
         self._configuration = configuration
         self.rotations = 0
         self.truncations = 0
@@ -92,6 +95,11 @@ class FileTailer:
     def trouble(self) -> str:
         """Why the file cannot be read just now, else what was lost last; empty where all is well."""
         return self._trouble or self._loss
+
+    @property
+    def state(self) -> str:
+        """`following`, `waiting` for it to appear, or `refused`."""
+        return {"": "following", _NOT_THERE: "waiting"}.get(self._trouble, "refused")
 
     @property
     def positions(self) -> tuple[Position, ...]:
@@ -134,6 +142,18 @@ class FileTailer:
         except OSError:
             return None
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `portward sources` shows of a file besides what it shows of any source."""
+        return {
+            "offset": self.positions[-1].offset if self.positions else 0,
+            "backlog": self.backlog,
+            "rotations": self.rotations,
+            "truncations": self.truncations,
+            "long_lines": self.long_lines,
+            "unfinished_lines": self.unfinished_lines,
+            "holes": self.holes,
+        }
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -213,7 +233,7 @@ class FileTailer:
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
-            self._trouble = "not there" if not self._files else ""
+            self._trouble = "" if self._files else _NOT_THERE
             if self._files and self._files[-1].retired_at is None:
                 self._files[-1].retired_at = now
             return
@@ -267,7 +287,7 @@ class FileTailer:
         try:
             opened = open_file(self.path)
         except OSError as exc:
-            self._trouble = "not there" if isinstance(exc, FileNotFoundError) else exc.strerror or str(exc)
+            self._trouble = _NOT_THERE if isinstance(exc, FileNotFoundError) else exc.strerror or str(exc)
             return None
         self._trouble = ""
         return opened

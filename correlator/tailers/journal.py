@@ -15,8 +15,8 @@ Source: sd-journal(3), systemd.journal-fields(7).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ _LONGEST_NAME = 256
 _STALE_AFTER: Micros = 30 * SECOND
 _LOOK_EVERY: Micros = 5 * SECOND
 _MOST_FILES = 4096
+_NOT_THERE = "not there"
 _CONTROLS = {number: f"#{number:03o}" for number in (*range(9), *range(10, 32), 127)}
 
 
@@ -42,6 +43,15 @@ class JournalPosition:
     """Empty: none yet."""
     at: Micros
 
+    def as_row(self) -> dict[str, Any]:
+        """Return what can be written as JSON."""
+        return asdict(self)
+
+
+def read_journal_position(row: Mapping[str, Any]) -> JournalPosition:
+    """Return the position that `as_row` wrote."""
+    return JournalPosition(row["cursor"], row["at"])
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -52,6 +62,9 @@ class Wanted:
     fields: frozenset[str]
 
 
+NOTHING_WANTED = Wanted(frozenset(), frozenset())
+
+
 class JournalTailer:
     """The journal of this host, or the one in a folder. Call `read` when there may be news; it never blocks.
 
@@ -59,7 +72,7 @@ class JournalTailer:
     there) at the first.
     """
 
-    origin = JOURNAL
+    origin = kind = JOURNAL
 
     def __init__(
         self, folder: Path | None, wanted: Wanted, positions: Sequence[JournalPosition] | None = None
@@ -94,6 +107,11 @@ class JournalTailer:
     def trouble(self) -> str:
         """Why the journal cannot be read just now, else what was lost last; empty where all is well."""
         return self._trouble or self._loss
+
+    @property
+    def state(self) -> str:
+        """`following`, `waiting` for it to appear, or `refused`: some of it at least."""
+        return {"": "following", _NOT_THERE: "waiting"}.get(self._trouble, "refused")
 
     @property
     def positions(self) -> tuple[JournalPosition, ...]:
@@ -132,6 +150,14 @@ class JournalTailer:
             if entries:
                 yield Entries(JOURNAL, entries, now, is_live)
         self._caught_up = True
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `portward sources` shows of the journal besides what it shows of any source."""
+        return {
+            "cursor": "" if self._position is None else self._position.cursor,
+            "behind": self.behind,
+            "scanned": self.scanned,
+        }
 
     def close(self) -> None:
         """Give the journal's files back."""
@@ -207,8 +233,8 @@ class JournalTailer:
 
     def _look(self, now: Micros) -> None:
         """Open the journal where that became possible; anew where its folders or our rights changed."""
-        if self._library is None or now < self._look_at:
-            return
+        if self._library is None or self._look_at - _LOOK_EVERY <= now < self._look_at:
+            return  # the clock may be set back
         self._look_at = now + _LOOK_EVERY
         seen = _survey(self._roots)
         if seen == self._seen:
@@ -216,7 +242,7 @@ class JournalTailer:
         self._seen = seen
         self.close()
         if not seen.folders:
-            self._trouble = seen.refusal or "not there"
+            self._trouble = seen.refusal or _NOT_THERE
             self._is_new = self._is_new and bool(seen.refusal)
             return
         self._trouble = seen.refusal

@@ -1,16 +1,20 @@
 """Wakes a loop when something changes in a folder: watchdog's threads write to one event descriptor.
 
 What changed is never taken from the event (a move out of the folder arrives half a second late, a
-truncation looks like any write): whoever is woken asks `fstat`.
+truncation looks like any write): whoever is woken asks `fstat`, of the files in the folders that are named.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+
+_MOST_FOLDERS = 32
+"""Each costs two threads; the files of the others are looked at by the slow poll."""
 
 
 class Wake(FileSystemEventHandler):
@@ -21,6 +25,7 @@ class Wake(FileSystemEventHandler):
         self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._observer = Observer()
         self._folders: set[Path] = set()
+        self._changed: set[str] = set()
 
     def fileno(self) -> int:
         """Return the descriptor, for a selector."""
@@ -30,6 +35,8 @@ class Wake(FileSystemEventHandler):
         """Watch a folder (not what lies in folders below it); false where it cannot be watched now."""
         if folder in self._folders:
             return True
+        if len(self._folders) >= _MOST_FOLDERS:
+            return False
         try:
             self._observer.schedule(self, str(folder), recursive=False)
         except OSError:
@@ -48,12 +55,24 @@ class Wake(FileSystemEventHandler):
         except BlockingIOError:
             return
 
+    def take_changed(self) -> set[str]:
+        """Return the folders in which something changed since this was asked last."""
+        changed = set()
+        with contextlib.suppress(KeyError):
+            while True:  # one by one: watchdog's thread may be adding
+                changed.add(self._changed.pop())
+        return changed
+
     def close(self) -> None:
         """Stop the threads and give the descriptor back."""
-        self._observer.stop()
-        self._observer.join()
+        if self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
         os.close(self.descriptor)
 
-    def dispatch(self, event: FileSystemEvent) -> None:  # noqa: ARG002  any event wakes
-        """Note that something happened; called on watchdog's thread."""
+    def dispatch(self, event: FileSystemEvent) -> None:
+        """Note where something happened; called on watchdog's thread."""
+        for path in (event.src_path, getattr(event, "dest_path", "")):
+            if path:
+                self._changed.add(os.path.dirname(os.fsdecode(path)))
         os.eventfd_write(self.descriptor, 1)

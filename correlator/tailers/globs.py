@@ -1,0 +1,114 @@
+"""Which files a pattern such as `/var/log/*/access.log` means now, and what kept us from looking.
+
+Unlike a shell, it says which folders it was not let into, stops at a bound, and leaves out what logrotate
+made of the files beside it: their lines were read under their first name. `**` means the same as `*`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from correlator.tailers.rotation import is_rotation
+
+_MAGIC = "*?["
+MOST_FILES = 200
+"""Files of one pattern that are followed at once."""
+_MOST_SEEN = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What a pattern means now."""
+
+    paths: tuple[str, ...]
+    """Sorted; of too many, those written to last."""
+    matched: int
+    refused: tuple[str, ...]
+    """Folders that we may not look into."""
+
+    @property
+    def state(self) -> str:
+        """`following`, `waiting` for something to match, or `refused`."""
+        return "refused" if self.refused else "following" if self.paths else "waiting"
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong, in words; empty where all is well."""
+        if self.refused:
+            return f"permission denied: {', '.join(self.refused[:3])}"
+        if self.matched > len(self.paths):
+            return f"{self.matched} files match: the {len(self.paths)} that were written to last are followed"
+        return "" if self.paths else "nothing matches"
+
+
+NOTHING = Expansion((), 0, ())
+
+
+def is_pattern(file: str) -> bool:
+    """Whether this is a pattern and no path."""
+    return any(character in file for character in _MAGIC)
+
+
+def expand_pattern(pattern: str, *, most: int = MOST_FILES) -> Expansion:
+    """Look which files there are."""
+    refused: list[str] = []
+    root, *parts = Path(pattern).parts
+    found = list(_walk(root, parts, refused))
+    names: dict[str, set[str]] = {}
+    for path in found:
+        folder, _, name = path.rpartition("/")
+        names.setdefault(folder, set()).add(name)
+    paths = [
+        path for path in found if not is_rotation(path.rpartition("/")[2], names[path.rpartition("/")[0]])
+    ]
+    chosen = paths if len(paths) <= most else sorted(paths, key=_written, reverse=True)[:most]
+    return Expansion(tuple(sorted(chosen)), len(paths), tuple(refused))
+
+
+def _walk(folder: str, parts: Sequence[str], refused: list[str]) -> Iterator[str]:
+    """Yield the files below `folder` that the rest of the pattern means, up to the bound."""
+    part, *rest = parts
+    seen = 0
+    for name in _names(folder, part, refused):
+        path = os.path.join(folder, name)
+        try:
+            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        except PermissionError:
+            if folder not in refused:
+                refused.append(folder)
+            continue
+        except OSError:
+            continue
+        if is_folder != bool(rest):
+            continue
+        for file in _walk(path, rest, refused) if rest else (path,):
+            yield file
+            seen += 1
+            if seen >= _MOST_SEEN:
+                return
+
+
+def _names(folder: str, part: str, refused: list[str]) -> list[str]:
+    if not is_pattern(part):
+        return [part]
+    try:
+        names = os.listdir(folder)
+    except PermissionError:
+        refused.append(folder)
+        return []
+    except OSError:  # gone, or no folder
+        return []
+    hidden = part.startswith(".")
+    return sorted(name for name in fnmatch.filter(names, part) if hidden or not name.startswith("."))
+
+
+def _written(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
