@@ -1,10 +1,13 @@
 """The correlator process: one loop that feeds the engine and carries its decisions to the enforcer.
 
-    file changed -> tailer -> chunk -> engine.feed -> decisions -> enforcer -> outcome -> engine.note
+    something came -> sources -> chunk -> engine.feed -> decisions -> enforcer -> outcome -> engine.note
 
 The order within a step is the guarantee: a decision is sent first (it must be fast), then positions,
 strikes and decisions are recorded in one transaction. Killed between the two, the lines are read again and
 give the same request, which the enforcer knows. What has no outcome yet is sent again after a reconnect.
+
+SIGHUP reads filters, jails and settings anew; windows and positions go on. Where something new is wrong with
+them, that is said and everything stays as it was. Signals are looked at between bounded pieces of work.
 """
 
 from __future__ import annotations
@@ -14,40 +17,43 @@ import dataclasses
 import os
 import selectors
 import signal
-import socket
-import sqlite3
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 from correlator.config.site import Site, build_engine
 from correlator.enforcer.lines import Printer
 from correlator.enforcer.never_block import NeverBlock
 from correlator.enforcer.protocol import DeedEvent
-from correlator.engine import Step, format_decision
+from correlator.engine import Engine, Step, format_decision
+from correlator.errors import PortwardError
 from correlator.kernel.process import die_with_parent, hold_lock, keep_capabilities, notify, run_ahead
-from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Release, Source, printable
+from correlator.memory import Memory
+from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Source, printable
 from correlator.outbox import Outbox
+from correlator.reload import Reload, find_restarts, list_problems, load_anew
+from correlator.report import describe_engine, describe_sources
 from correlator.response_log import ResponseLog
 from correlator.responses import Responses
 from correlator.status_file import StatusFile
-from correlator.store.state import State
-from correlator.tailers.file import FileTailer
-from correlator.tailers.opened import read_position
-from correlator.tailers.wake import Wake
+from correlator.tailers.nudge import NudgeReceiver
+from correlator.tailers.plan import plan_sources
+from correlator.tailers.sources import Sources
+from correlator.tailers.stream import StreamTailer
 
 _POLL_SECONDS = 0.5
-_CARRIED_OUT = (OutcomeKind.DONE.value, OutcomeKind.EXISTS.value)
-_MOST_UNRECORDED = 100_000
 _PRINTER = Printer()
 _SWITCH_SECONDS = 0.0005  # watchdog's threads may hold the interpreter no longer than this
 _STATUS_EVERY: Micros = 2 * SECOND
 _PRUNE_EVERY: Micros = 60 * SECOND
 
 
-def run_correlator(site: Site) -> int:
-    """Read, count, decide, until SIGTERM or SIGINT; returns the exit status.
+def run_correlator(
+    site: Site, *, load: Callable[[], Site] | None = None, stream: StreamTailer | None = None
+) -> int:
+    """Read, count, decide, until SIGTERM or SIGINT, or the end of `stream`; returns the exit status.
 
+    `load` reads the site anew for SIGHUP; without it nothing is read anew.
     Raises: PortwardError where the state cannot be opened or another correlator runs.
     """
     die_with_parent()
@@ -57,7 +63,7 @@ def run_correlator(site: Site) -> int:
     paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
     with hold_lock(paths.run / "correlator.lock", "correlator"):
         keep_capabilities()
-        correlator = Correlator(site)
+        correlator = Correlator(site, load=load, stream=stream)
         try:
             correlator.run()
         finally:
@@ -73,21 +79,28 @@ def now_micros() -> Micros:
 class Correlator:
     """The loop and everything it holds."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(
+        self, site: Site, *, load: Callable[[], Site] | None = None, stream: StreamTailer | None = None
+    ) -> None:
         self.site = site
-        self._state = State(site.paths.correlator_database)
+        self._load = load
+        self._memory = Memory(site.paths.correlator_database, say=_say)
         self._guard = NeverBlock(site.enforcer)
         self._now = self._started = now_micros()
-        self._engine = build_engine(site, ignored_by=lambda source: self._guard.find(source, self._now))
+        self._engine = self._build_engine(site)
         self._selector = selectors.DefaultSelector()
-        self._wake = Wake()
-        self._selector.register(self._wake, selectors.EVENT_READ, self._wake.clear)
-        self._nudge = _bind_nudge(site.paths.nudge_socket)
-        self._selector.register(self._nudge, selectors.EVENT_READ, self._drain_nudges)
-        self._tailers = {origin: self._tailer(origin) for origin in self._origins()}
-        self._stopping = False
-        self._is_nudged = False
-        """Whether what is new was told by the probe itself; else watchdog has to watch that folder."""
+        self._nudge = NudgeReceiver(site.paths.nudge_socket)
+        self._selector.register(self._nudge, selectors.EVENT_READ, self._nudge.drain)
+        self._sources = Sources(
+            plan_sources(site.filters, site.correlator),
+            clock=now_micros,
+            recall=self._memory.position,
+            follow=self._follow,
+            drop=self._drop,
+            stream=stream,
+        )
+        self._selector.register(self._sources.wake, selectors.EVENT_READ, self._sources.wake.clear)
+        self._is_stopping = self._is_told_to_reload = False
         self._hang_up = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._outbox = Outbox(
             site.paths.enforcer_socket,
@@ -101,79 +114,98 @@ class Correlator:
         )
         self._status = StatusFile(site.paths.correlator_status, mode=0o640)  # it shows lines
         self._responses = _response_log(site)
-        others = {
-            action.name for action in site.enforcer.actions if action.denies and action.kind != "record"
-        }
-        self._denying = {"nftables", *others}
-        self._unrecorded = Step()
-        self._unrecorded_outcomes: list[Outcome] = []
-        self._state_trouble = ""
+        self._denying = _denying_actions(site)
         self._status_at: Micros = 0
         self._prune_at: Micros = 0
         self._counts = {"blocks": 0, "observed": 0, "ignored": 0, "failed": 0}
+        self._reloaded = Reload()
 
     def run(self) -> None:
         """Loop until told to stop."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        signal.signal(signal.SIGHUP, lambda *_: None)  # all that may change is looked at anyway
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._take_signal)
         signal.set_wakeup_fd(self._hang_up[1], warn_on_full_buffer=False)
         self._selector.register(self._hang_up[0], selectors.EVENT_READ, self._drain_signals)
-        self._wake.start()
-        self._restore()
+        self._sources.wake.start()
+        recalled = self._memory.recall(self._engine, self._now)
+        self._outbox.keep(recalled.requested)
+        self._act_on(Step(decisions=recalled.decisions))
         self._outbox.connect(self._now)
         self._record(Step())
         notify("READY=1")
-        while not self._stopping:
+        while not self._is_stopping:
             self._turn()
-            for key, _events in self._selector.select(_POLL_SECONDS):
-                key.data()
+            self._await()
         notify("STOPPING=1")
         self._turn()
+        self._record(Step())
 
     def close(self) -> None:
         """Give everything back."""
         signal.set_wakeup_fd(-1)
-        self._wake.close()
+        self._sources.close()
         self._nudge.close()
-        for tailer in self._tailers.values():
-            tailer.close()
         self._outbox.close()
         if self._responses is not None:
             self._responses.close()
-        self._state.close()
+        self._memory.close()
 
     def _turn(self) -> None:
-        """Read whatever there is and act on it."""
+        """Read a piece of whatever there is and act on it."""
         self._now = now_micros()
-        for tailer in self._tailers.values():
-            for chunk in tailer.read(self._now):
-                if not self._is_nudged:
-                    self._wake.watch(tailer.path.parent)
-                step = self._engine.feed(chunk)
-                self._carry_out(step)
-                self._outbox.let_enforcer_work()
-                self._record(step)
-                self._outbox.hear_if_ready()
-                if self._stopping:
-                    return
-                self._now = now_micros()
-                if self._now >= self._status_at:
-                    self._tell_status()
-        self._is_nudged = False
+        # what the probe tells of itself needs no watch of its folder
+        for arrived in self._sources.read(is_nudged=self._nudge.take()):
+            step = self._engine.feed(arrived)
+            self._carry_out(step)
+            self._outbox.let_enforcer_work()
+            self._record(step)
+            self._outbox.hear_if_ready()
+            if self._is_stopping:
+                return
+            self._now = now_micros()
+            if self._is_due(self._status_at, _STATUS_EVERY):
+                self._tell_status()
+        if self._is_told_to_reload:
+            self._reload()
+        self._is_stopping = self._is_stopping or self._sources.is_over
         self._outbox.connect(self._now)
-        if self._state_trouble:
-            self._record(Step())
+        self._memory.keep_up(self._engine, self._sources, self._now)
         if self._now >= self._engine.next_deadline:
             self._engine.advance(self._now)
-        if self._now >= self._prune_at:
-            self._prune()
-        if self._now >= self._status_at:
+        if self._is_due(self._prune_at, _PRUNE_EVERY):
+            self._prune_at = self._now + _PRUNE_EVERY
+            self._outbox.drop_expired(self._now)
+            self._memory.prune(self._engine, self._sources, self._now)
+        if self._is_due(self._status_at, _STATUS_EVERY):
             self._tell_status()
         if self._responses is not None:
             self._responses.flush()
         # in quiet moments, so that a decision need not wait for it
         self._guard.refresh(self._now, is_early=True)
+
+    def _await(self) -> None:
+        """Wait for anything to happen, half a second at most; a journal has to be asked again and again."""
+        glance = self._sources.glance_seconds
+        deadline = time.monotonic() + _POLL_SECONDS
+        while not self._is_stopping and not self._sources.is_busy:
+            left = deadline - time.monotonic()
+            ready = self._selector.select(max(0.0, left if glance is None else min(left, glance)))
+            for key, _events in ready:
+                key.data()
+            if ready or left <= 0:
+                return
+        for key, _events in self._selector.select(0):
+            key.data()
+
+    def _act_on(self, step: Step) -> None:
+        self._carry_out(step)
+        self._record(step)
+
+    def _record(self, step: Step) -> None:
+        self._memory.record(step, self._engine, self._sources, self._now)
+
+    def _is_due(self, at: Micros, every: Micros) -> bool:
+        return not at - every <= self._now < at  # the clock may be set back
 
     def _carry_out(self, step: Step) -> None:
         if self.site.enforcer.tripwire is not None:
@@ -199,7 +231,7 @@ class Correlator:
     def _note(self, outcome: Outcome, block: Block | None) -> None:
         """Take what became of a block; None where it was not one of ours that waited."""
         self._engine.note(outcome)
-        self._unrecorded_outcomes.append(outcome)
+        self._memory.note(outcome)
         self._record(Step())
         match outcome.kind:
             case OutcomeKind.DONE | OutcomeKind.EXISTS if block is not None:
@@ -222,82 +254,64 @@ class Correlator:
         if self._responses is not None:
             self._responses.acted(deed)
 
-    # Memory
-
-    def _restore(self) -> None:
-        blocks = list(self._state.blocks(self._now))
-        decisions = self._engine.restore(
-            self._state.strikes(),
-            [block for block, state in blocks if state not in _CARRIED_OUT],
-            carried_out=[block for block, state in blocks if state in _CARRIED_OUT],
-            repeats=self._state.repeats(),
-        )
-        self._outbox.keep(block for block, state in blocks if state == "requested")
-        step = Step(decisions=decisions)
-        self._carry_out(step)
-        self._record(step)
-
     def _agree(self, held: frozenset[Source]) -> None:
         """Give up the belief in blocks that the enforcer, asked after a connect, does not hold."""
         for source in self._engine.agree(held):
             self._note(Outcome(OutcomeKind.RELEASED, source, "", detail="not held by the enforcer"), None)
 
-    def _record(self, step: Step) -> None:
-        """Write a step and what became of blocks; what cannot be written now is kept and tried again."""
-        pending = self._unrecorded
-        pending.add(step)
-        try:
-            self._write(pending)
-        except sqlite3.Error as exc:
-            if not self._state_trouble:
-                _say(f"trouble file={self.site.paths.correlator_database} reason={str(exc)!r}")
-            self._state_trouble = str(exc)
-            pending.drop_strikes(_MOST_UNRECORDED)
+    # Other filters, jails, settings
+
+    def _build_engine(self, site: Site) -> Engine:
+        return build_engine(site, ignored_by=lambda source: self._guard.find(source, self._now))
+
+    def _follow(self, origin: str, filters: tuple[str, ...]) -> None:
+        self._engine.follow(origin, filters)
+
+    def _drop(self, origin: str, is_useless: bool) -> None:
+        self._engine.drop(origin)
+        if is_useless:
+            self._memory.forget_position(origin)
+
+    def _reload(self) -> None:
+        """Read the site anew and go on with it; with the old one where something new is wrong."""
+        self._is_told_to_reload = False
+        if self._load is None:
             return
-        if self._state_trouble:
-            self._state_trouble = ""
-            _say(f"recovered file={self.site.paths.correlator_database}")
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        problems: tuple[str, ...] = ()
+        restart: tuple[str, ...] = ()
+        try:
+            site = load_anew(self._load, self.site, trouble=self._memory.trouble)
+        except PortwardError as exc:
+            problems = list_problems(exc)
+            for problem in problems:
+                _say(f"fault {printable(problem)}")
+            _say(f"reload refused faults={len(problems)}; everything stays as it was")
+        else:
+            restart = find_restarts(site, self.site)
+            self._take_over(site)
+            other = f" restart={','.join(restart)}" if restart else ""
+            _say(f"reload done filters={len(site.filters)} jails={len(site.jails)}{other}")
+        self._reloaded = Reload(self._reloaded.count + 1, self._now, problems, restart)
+        self._tell_status()
+        notify("READY=1")
 
-    def _write(self, step: Step) -> None:
-        self._state.record(
-            positions={
-                origin: [position.as_row() for position in tailer.positions]
-                for origin, tailer in self._tailers.items()
-            },
-            strikes=step.strikes,
-            settled=step.settled,
-            decisions=[decision for decision in step.decisions if not isinstance(decision, Release)],
-        )
-        self._unrecorded_outcomes += [
-            Outcome(OutcomeKind.EXPIRED, block.source, block.request)
-            for block in step.decisions
-            if isinstance(block, Block) and block.until is not None and block.until <= self._now
-        ]
-        self._unrecorded = Step()
-        while self._unrecorded_outcomes:
-            outcome = self._unrecorded_outcomes[0]
-            self._state.note(outcome)
-            if outcome.kind is OutcomeKind.RELEASED:
-                keys = [(name, str(jail.key_of(outcome.source))) for name, jail in self._engine.jails.items()]
-                self._state.forget(outcome.source, keys)
-            del self._unrecorded_outcomes[0]
-
-    def _prune(self) -> None:
-        self._prune_at = self._now + _PRUNE_EVERY
-        self._outbox.drop_expired(self._now)
-        oldest = {name: self._now - 2 * jail.definition.span for name, jail in self._engine.jails.items()}
-        ended = {name: self._now - jail.definition.remember for name, jail in self._engine.jails.items()}
-        with contextlib.suppress(sqlite3.Error):  # a full disk is said where a step is written
-            self._state.prune(oldest, ended=ended)
-
-    # Sources
-
-    def _origins(self) -> list[str]:
-        return sorted({file for filter_ in self.site.filters.values() for file in filter_.files})
-
-    def _tailer(self, origin: str) -> FileTailer:
-        rows = self._state.positions(origin)
-        return FileTailer(Path(origin), None if rows is None else [read_position(row) for row in rows])
+    def _take_over(self, site: Site) -> None:
+        before, self.site = self._engine, site
+        self._guard = NeverBlock(site.enforcer)
+        self._engine = self._build_engine(site)
+        recalled = self._memory.recall(self._engine, self._now)
+        self._engine.succeed(before)
+        self._sources.update(plan_sources(site.filters, site.correlator))
+        for origin, filters in self._sources.routes.items():
+            self._engine.follow(origin, filters)
+        if self._responses is not None:
+            self._responses.close()
+        self._responses = _response_log(site)
+        self._denying = _denying_actions(site)
+        is_used = any(jail.is_blocking for jail in site.jails.values())
+        self._outbox.use(is_used=is_used, modes=site.probe.modes)
+        self._act_on(Step(decisions=recalled.decisions))
 
     # The outside
 
@@ -310,61 +324,31 @@ class Correlator:
             "mode": "block" if self.site.correlator.is_blocking else "observe",
             "enforcer": self._outbox.state,
             "waiting": len(self._outbox),
-            "denied": self._engine.denied,
-            "forgotten": self._engine.forgotten,
             "dropped": self._outbox.dropped,
-            "trouble": self._state_trouble,
+            "trouble": self._memory.trouble,
             "counts": self._counts,
-            "sources": [
-                {
-                    "origin": origin,
-                    "offset": tailer.positions[-1].offset if tailer.positions else 0,
-                    "backlog": tailer.backlog,
-                    "rotations": tailer.rotations,
-                    "truncations": tailer.truncations,
-                    "long_lines": tailer.long_lines,
-                    "losses": tailer.losses,
-                    "unfinished_lines": tailer.unfinished_lines,
-                    "trouble": tailer.trouble,
-                    **(
-                        dataclasses.asdict(counters) if (counters := self._engine.origins.get(origin)) else {}
-                    ),
-                }
-                for origin, tailer in self._tailers.items()
-            ],
-            "jails": [
-                {
-                    "jail": jail.name,
-                    "sources": len(jail.windows),
-                    "evicted": jail.windows.evicted,
-                    **dataclasses.asdict(jail.counters),
-                }
-                for jail in self._engine.jails.values()
-            ],
-            "quarantined": {
-                name: filter_.quarantined
-                for name, filter_ in self._engine.filters.items()
-                if filter_.quarantined
-            },
-            "unreadable": [
-                {"filter": item.filter, "reason": item.reason, "line": printable(item.evidence.line)}
-                for item in self._engine.unreadable
-            ],
+            "reload": dataclasses.asdict(self._reloaded),
+            "filters": sorted(self.site.filters),
+            "sources": list(describe_sources(self._sources, self._engine, self._now)),
+            **describe_engine(self._engine),
         }
         self._status.write(status)
 
-    def _drain_nudges(self) -> None:
-        self._is_nudged = True
-        with contextlib.suppress(BlockingIOError):
-            while self._nudge.recv(16):
-                pass
-
-    def _stop(self, _signal: int, _frame: object) -> None:
-        self._stopping = True
+    def _take_signal(self, number: int, _frame: object) -> None:
+        if number == signal.SIGHUP:
+            self._is_told_to_reload = True
+        else:
+            self._is_stopping = True
 
     def _drain_signals(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._hang_up[0], 512)
+
+
+def _denying_actions(site: Site) -> set[str]:
+    """Return the actions that deny something: a block by others only is an answer to its source."""
+    others = {action.name for action in site.enforcer.actions if action.denies and action.kind != "record"}
+    return {"nftables", *others}
 
 
 def _response_log(site: Site) -> ResponseLog | None:
@@ -373,18 +357,6 @@ def _response_log(site: Site) -> ResponseLog | None:
         return None
     routes = [action.name for action in site.enforcer.actions if action.says == "route"]
     return ResponseLog(site.probe, Responses(site.probe.modes, routes))
-
-
-def _bind_nudge(path: Path) -> socket.socket:
-    """Return the socket on which the probe tells us of new lines; we hold the lock, so an old one is dead."""
-    path.unlink(missing_ok=True)
-    nudge = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    before = os.umask(0o117)
-    try:
-        nudge.bind(os.fspath(path))
-    finally:
-        os.umask(before)
-    return nudge
 
 
 def _say(line: str) -> None:

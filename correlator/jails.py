@@ -75,9 +75,10 @@ class Jail:
 
     def succeed(self, before: Jail) -> None:
         """Go on where a jail of this name ended: what was counted, how many short blocks may follow."""
-        self.counters = before.counters
+        for name in JailCounters.__slots__:
+            setattr(self.counters, name, getattr(before.counters, name))
         if self.definition.spoofable_a_minute == before.definition.spoofable_a_minute:
-            self._breaker = before._breaker
+            self._decider.breaker = before._decider.breaker
 
     def key_of(self, source: Source) -> Source:
         """Return what a source is counted by, where it is counted by sources; and denied as, at most."""

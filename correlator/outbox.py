@@ -88,6 +88,11 @@ class Outbox:
             return "not needed"
         return "connected" if self._client is not None else "unreachable"
 
+    def use(self, *, is_used: bool, modes: tuple[str, ...]) -> None:
+        """Go on for other jails and modes of the probe; connect where there was no need to."""
+        self._is_used = is_used or bool(self._waiting)
+        self._modes = modes
+
     def keep(self, blocks: Iterable[Block]) -> None:
         """Take over blocks that a restart found without an outcome; sent with the next connection."""
         self._waiting.update({block.request: block for block in blocks})

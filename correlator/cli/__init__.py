@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         import_,
         processes,
         run,
+        sources,
         status,
         why,
     )
@@ -68,7 +69,20 @@ def build_parser() -> argparse.ArgumentParser:
         " (default /etc/portward, else what we ship)",
     )
     common.add_argument("--json", action="store_true", help="print data as JSON, one object")
-    for group in (run, processes, status, blocks, why, explain, filters, check, drill, action, import_):
+    for group in (
+        run,
+        processes,
+        status,
+        sources,
+        blocks,
+        why,
+        explain,
+        filters,
+        check,
+        drill,
+        action,
+        import_,
+    ):
         group.add_commands(commands, common)
     return parser
 

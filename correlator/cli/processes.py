@@ -14,6 +14,7 @@ from correlator.cli.output import complain
 from correlator.model import parse_source
 from correlator.settings import ProbeSettings
 
+_STANDARD_INPUT = 0
 _MODES = {
     "tcp": "open the TCP ports of the list, report who connects",
     "udp": "open the UDP ports of the list, report who sends",
@@ -49,7 +50,16 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     probe.set_defaults(run=_run_probe)
     correlate = commands.add_parser("correlate", parents=[common], help="read logs, count, decide")
     _add_mode(correlate)
-    correlate.set_defaults(run=_run_correlator)
+    correlate.add_argument(
+        "--stdin", action="store_true", help="read standard input too, all filters at it; its end is ours"
+    )
+    correlate.add_argument(
+        "--as",
+        dest="identifier",
+        metavar="PROGRAM",
+        help="with --stdin: each line is a message of this program, without a header",
+    )
+    correlate.set_defaults(run=_run_correlator, refuse=correlate.error)
     enforce = commands.add_parser("enforce", parents=[common], help="carry out blocks")
     _add_mode(enforce)
     enforce.set_defaults(run=_run_enforcer)
@@ -105,9 +115,21 @@ def _read_capture(options: argparse.Namespace, settings: ProbeSettings) -> int:
 
 
 def _run_correlator(options: argparse.Namespace) -> int:
+    from correlator.config.site import load_site
     from correlator.daemon import run_correlator
 
-    return run_correlator(sites.load(options, mode=options.mode))
+    stream = None
+    if options.stdin:
+        from correlator.tailers.stream import StreamTailer
+
+        stream = StreamTailer(_STANDARD_INPUT, options.identifier or "")
+    elif options.identifier is not None:
+        options.refuse("--as says whose lines standard input brings: expected --stdin too")
+    return run_correlator(
+        sites.load(options, mode=options.mode),
+        load=lambda: load_site(options.config, mode=options.mode),
+        stream=stream,
+    )
 
 
 def _run_enforcer(options: argparse.Namespace) -> int:

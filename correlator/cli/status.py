@@ -26,13 +26,18 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     paths = sites.load_settings(options).paths
     probe = _left_behind(paths.probe_status)
-    correlator = _doubted(_left_behind(paths.correlator_status))
+    correlator = read_correlator(paths.correlator_status)
     enforcer = _ask_enforcer(paths.enforcer_socket)
     if options.json:
         print_json("status", probe=probe, correlator=correlator, enforcer=enforcer)
     else:
         _print(probe, correlator, enforcer)
     return 0 if all(part["state"] == "running" for part in (probe, correlator, enforcer)) else 1
+
+
+def read_correlator(path: Path) -> dict[str, Any]:
+    """Return what the correlator left about itself: `state`, and its counters where it ever ran."""
+    return _doubted(_left_behind(path))
 
 
 def _left_behind(path: Path) -> dict[str, Any]:
@@ -92,8 +97,8 @@ def _print(probe: dict[str, Any], correlator: dict[str, Any], enforcer: dict[str
             (
                 (
                     item["origin"],
-                    item["offset"],
-                    item["backlog"],
+                    item.get("offset", "-"),
+                    item.get("backlog", "-"),
                     item.get("lines", 0),
                     item.get("events", 0),
                     item.get("unreadable", 0),

@@ -95,6 +95,17 @@ class State:
         row = self._database.execute("SELECT files FROM position WHERE origin = ?", (origin,)).fetchone()
         return json.loads(row[0]) if row else None
 
+    def origins(self) -> list[str]:
+        """Return the origins whose position is kept."""
+        return [origin for (origin,) in self._database.execute("SELECT origin FROM position")]
+
+    def forget_positions(self, origins: Iterable[str]) -> None:
+        """Drop the positions of origins that are gone."""
+        with transaction(self._database):
+            self._database.executemany(
+                "DELETE FROM position WHERE origin = ?", [(origin,) for origin in origins]
+            )
+
     def strikes(self) -> Iterator[Strike]:
         """Yield the strikes that waited in windows, oldest first."""
         return read_strikes(self._database)
