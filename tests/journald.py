@@ -32,15 +32,20 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Journald:
-    """One journald. Use as a context manager; `folder` is what a reader reads."""
+    """One journald. Use as a context manager; `folder` is what a reader reads.
 
-    def __init__(self, base: Path) -> None:
+    With `reads_kernel` it also takes what the kernel says and has said: that is the whole machine's.
+    """
+
+    def __init__(self, base: Path, *, reads_kernel: bool = False) -> None:
         self.base = base
         self._run, self._log = base / "run", base / "log"
         self.folder = self._log / "journal"
         for folder in (self._run / "systemd/journald.conf.d", self._run / "systemd/journal", self.folder):
             folder.mkdir(parents=True)
-        (self._run / "systemd/journald.conf.d/test.conf").write_text(_CONFIGURATION)
+        kernel = "ReadKMsg=yes" if reads_kernel else "ReadKMsg=no"
+        configuration = _CONFIGURATION.replace("ReadKMsg=no", kernel)
+        (self._run / "systemd/journald.conf.d/test.conf").write_text(configuration)
         (self._run / "systemd/journal/flushed").touch()
         self._settled = 0
         self._said = (base / "said").open("w+")

@@ -1,6 +1,7 @@
 """Scans that show in packet logs alone: ports, addresses, flags, protocols; and who is no scanner."""
 
 import shutil
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -9,6 +10,8 @@ from correlator.config.site import build_engine, load_site
 from correlator.drill.lab import SCANNER4, VICTIM4, VICTIM_DEVICE
 from correlator.drill.packets import Flag, build_ip
 from correlator.model import JOURNAL, SECOND, Block, Chunk, Entries, Entry
+from correlator.tailers.journal import JournalTailer, Wanted
+from tests import journald
 from tests.netns.packet_kinds import make_source, tcp
 from tests.netns.packet_rules import PREROUTING, log_table
 
@@ -167,3 +170,36 @@ def test_in_the_journal_only_the_kernel_is_the_kernel(scanner, kernel_log, make_
     assert told(_TRANSPORT="syslog", _UID="1000") == []
     assert told(_TRANSPORT="stdout", _UID="0") == []
     assert told(_TRANSPORT="kernel") == [(SCANNER4, "netfilter")]
+
+
+@pytest.mark.usefixtures("logging_rules", "kernel_log")
+def test_a_real_journal_tells_the_kernel_from_who_calls_himself_so(
+    scanner, make_engine, tmp_path, wait_until
+):
+    """Journald has the kernel's lines from the kernel, and a liar's from him, whatever he calls himself."""
+    if (why := journald.why_none()) is not None:
+        pytest.skip(why)
+    pytest.importorskip("systemd.journal", reason="python3-systemd is not installed")
+    engine = make_engine('enabled = ["netfilter"]\n')
+    source, victim = make_source(VICTIM4), "203.0.113.66"
+    with journald.Journald(tmp_path / "journald", reads_kernel=True) as daemon:
+        daemon.settle()
+        tailer = JournalTailer(daemon.folder, Wanted(None, frozenset({"_TRANSPORT"})))
+        for port in range(1, 7):
+            scanner.send_packet(tcp(source, Flag.SYN, port))
+            daemon.write_syslog(
+                f"<4>Nov 23 08:01:02 kernel: drop: IN=v0 OUT= MAC= SRC={victim} DST={VICTIM4} LEN=40 TOS=0x00"
+                f" PREC=0x00 TTL=64 ID=1 PROTO=TCP SPT=1 DPT={port} WINDOW=1024 RES=0x00 SYN URGP=0 "
+            )
+        seen, decided = [], []
+
+        def is_decided():
+            for entries in tailer.read(time.time_ns() // 1000):
+                seen.extend(entries.entries)
+                decided.extend(_names(engine.feed(entries).decisions))
+            return decided and sum(victim in entry.body for entry in seen) == 6
+
+        wait_until(is_decided)
+        tailer.close()
+    assert {entry.identifier for entry in seen if victim in entry.body} == {"kernel"}
+    assert decided == [(source, "netfilter")]
