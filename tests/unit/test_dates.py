@@ -83,7 +83,7 @@ def test_the_default_patterns_find_and_cut(line, left, at):
     ],
 )
 def test_what_a_date_leaves_out_is_taken_from_now(line, at):
-    """This year unless that is more than a day ahead; today unless that is ahead."""
+    """It is this year unless that is more than a day ahead; today unless that is ahead."""
     assert _read(line)[1] == at
 
 

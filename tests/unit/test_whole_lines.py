@@ -52,8 +52,9 @@ def test_ignores_look_at_what_the_pattern_saw_or_at_the_whole_line():
     ignore, prefix = [r"^ d: "], r"^ \w+: (?P<content>.+)$"
     line = "Nov 20 10:00:00 d: for x"
     assert _filter(r"for (?P<fid>\w+)", ignores=ignore, prefix=prefix).find(line, NOW) is not None
+    others = [rf"{name}for (?P<fid>\w+)" for name in ("a", "b", "c")]
     many = _filter(
-        *[rf"{n}for (?P<fid>\w+)" for n in ("a", "b", "c")],
+        *others,
         r"for (?P<fid>\w+)",
         ignores=ignore,
         prefix=prefix,
@@ -132,7 +133,8 @@ def test_a_pattern_that_runs_over_is_quarantined_and_the_others_go_on():
 def test_expressions_mean_what_they_mean_to_python_re():
     """Debian 12's regex fills `dns` here, because of the conditional: that would block nobody."""
     filter_ = _filter(
-        r"^Failed \S+ for (?P<inv>invalid user )?(?P<user>(?P<cond>\S+)|(?(inv)(?:(?! from ).)*?|[^:]+)) from "
+        r"^Failed \S+ for (?P<inv>invalid user )?"
+        r"(?P<user>(?P<cond>\S+)|(?(inv)(?:(?! from ).)*?|[^:]+)) from "
         r"(?:\[?(?:(?P<ip4>(?:\d{1,3}\.){3}\d{1,3}))\]?|(?P<dns>[\w\-.^_]*\w))(?: (?:port \d+|on \S+)){0,2}"
         r"(?: ssh\d*)?(?(cond): |(?:(?:(?! from ).)*)$)",
         date_patterns=("{NONE}",),
