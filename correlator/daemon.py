@@ -210,7 +210,7 @@ class Correlator:
     def _carry_out(self, step: Step) -> None:
         if self.site.enforcer.tripwire is not None:
             decided = {decision.source for decision in step.decisions if isinstance(decision, Block)}
-            for source in {strike.source for strike in (*step.strikes, *step.settled)} - decided:
+            for source in {strike.source for strike in step.strikes} - decided:
                 self._outbox.let_go(source)
         if self._responses is not None:
             self._responses.denied(step.denied)
