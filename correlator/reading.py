@@ -3,7 +3,8 @@
 A line that no filter can want never becomes a Python object: the prefilter sees the chunk as bytes, and a
 table says which filters read the lines of which program, however many there are. Decides each line's time:
 its own stamp, or its arrival where the stamp cannot be true. "Last message repeated 3 times" is the line
-before it, three times. Bounded: a line over the bound is counted and shown, never cut and judged.
+before it, three times. What comes by more than one way is one event. Bounded: a line over the bound is
+counted and shown, never cut and judged.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from correlator.duplicates import Duplicates
 from correlator.filters import Filter, Line, Unreadable
 from correlator.layouts import Layout, Reading, apply_layout, read_header
 from correlator.model import SECOND, Chunk, Entries, Entry, Event, Evidence, Micros
@@ -38,6 +40,8 @@ class OriginCounters:
     skewed: int = 0
     """Live lines whose own stamp strayed and that were taken at arrival."""
     last_skew: Micros = 0
+    duplicates: int = 0
+    """Messages that another origin had brought already."""
 
 
 @dataclass(slots=True)
@@ -71,6 +75,7 @@ class Reader:
         self.origins: dict[str, OriginCounters] = {}
         self.unreadable: deque[Unreadable] = deque(maxlen=_UNREADABLE_SHOWN)
         self._max_line = max_line
+        self._duplicates = Duplicates()
         self._filters = filters
         self._prefilters: dict[tuple[str, ...], Prefilter] = {}
         self._routes: dict[str, _Route] = {}
@@ -81,6 +86,7 @@ class Reader:
         """Go on counting where another reader ended."""
         self.origins = before.origins
         self.unreadable = before.unreadable
+        self._duplicates = before._duplicates
 
     def follow(self, origin: str, names: Sequence[str]) -> None:
         """Have these filters read an origin from now on; files of one pattern share their prefilter."""
@@ -155,6 +161,7 @@ class Reader:
         counters: OriginCounters,
     ) -> Iterator[Event]:
         lines: dict[Layout, Line] = {}
+        times: int | None = None
         for filter_ in readers:
             line = lines.get(filter_.layout)
             if line is None:
@@ -164,11 +171,35 @@ class Reader:
                 lines[filter_.layout] = line
             answer = filter_.read(line)
             if isinstance(answer, Event):
-                counters.events += 1
-                yield self._settle(answer, line, arrived, counters)
+                if times is None:
+                    times = self._new_times(reading, arrived, counters)
+                if times:
+                    counters.events += 1
+                    event = self._settle(answer, line, arrived, counters)
+                    said = reading.header.repeats
+                    yield (
+                        event if times == said else replace(event, count=max(1, event.count * times // said))
+                    )
             elif isinstance(answer, Unreadable):
                 counters.unreadable += 1
                 self.unreadable.append(answer)
+
+    def _new_times(self, reading: Reading, arrived: Chunk | Entries, counters: OriginCounters) -> int:
+        """Return how often the message was said, without what another origin has brought already."""
+        header = reading.header
+        if len(self._routes) < 2:
+            return header.repeats
+        at = arrived.arrived if reading.stamp is None else reading.stamp
+        times = self._duplicates.take(
+            arrived.origin,
+            identifier=header.identifier,
+            pid=header.pid,
+            body=header.body,
+            at=at,
+            times=header.repeats,
+        )
+        counters.duplicates += times < header.repeats
+        return times
 
     def _settle(self, event: Event, line: Line, arrived: Chunk | Entries, counters: OriginCounters) -> Event:
         """Return the event at a time that can be true, where its filter read a date of its own."""

@@ -1,6 +1,7 @@
 """From chunks to events: who reads which line, repeated lines, records, and the bounds."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -180,3 +181,38 @@ def test_a_record_without_a_source_is_no_pattern():
         _filter(
             patterns=(PatternDefinition("x", "", conditions=(Condition("a"),)),), layout=Layout(is_json=True)
         )
+
+
+def _two_ways(*filters):
+    return Reader(
+        {filter_.name: filter_ for filter_ in filters},
+        routes={LOG: [filter_.name for filter_ in filters], "/log/y": [filter_.name for filter_ in filters]},
+        max_line=8192,
+    )
+
+
+def test_a_message_that_comes_by_two_ways_is_one_event():
+    """From the second origin it is counted as a duplicate; twice in one origin it is two events."""
+    reader = _two_ways(_filter())
+    first = _chunk(*[_stamped("vm knockd[1]: knock from 192.0.2.1")] * 2)
+    second = replace(first, origin="/log/y", data=first.data * 2)
+    assert [len(list(reader.read(chunk))) for chunk in (first, second)] == [2, 2]
+    assert (reader.origins[LOG].duplicates, reader.origins["/log/y"].duplicates) == (0, 2)
+    assert reader.origins["/log/y"].events == 2
+
+
+def test_a_repeated_line_stands_for_messages_that_came_by_another_way():
+    """Three in the journal, one and "repeated 3 times" in the file: four in all."""
+    reader = _two_ways(_filter())
+    line = _stamped("vm knockd[1]: knock from 192.0.2.1")
+    folded = _stamped("vm knockd[1]: message repeated 3 times: [ knock from 192.0.2.1]")
+    assert len(list(reader.read(_chunk(line, line, line)))) == 3
+    (event,) = reader.read(replace(_chunk(line, folded), origin="/log/y"))
+    assert event.count == 1
+
+
+def test_each_filter_hears_of_a_message_that_is_new():
+    """That one filter has taken it already makes it no duplicate for the next."""
+    reader = _two_ways(_filter("a"), _filter("b"))
+    events = list(reader.read(_chunk(_stamped("vm knockd[1]: knock from 192.0.2.1"))))
+    assert [event.filter for event in events] == ["a", "b"]
