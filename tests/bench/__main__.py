@@ -100,8 +100,10 @@ def _measure(tools: Sequence[str], runs: int, scans: int) -> Samples:
                     name = meter.guard.name
                     reactions.setdefault(name, []).append(value and value.reaction)
                     uncertain.setdefault(name, []).append(value and value.uncertain)
-        for address in addresses[_WARM_UP + runs :]:
+        for number, address in enumerate(addresses[_WARM_UP + runs :]):
             for guard in guards:
+                if number >= guard.scans_at_most:
+                    continue
                 found = nmap_learned.scan(guard, address)
                 learned.setdefault(guard.name, []).append(found.opened + found.closed)
                 opened.setdefault(guard.name, []).append(found.opened)

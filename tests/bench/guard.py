@@ -13,6 +13,8 @@ class Guard(Protocol):
 
     name: str
     lab: Lab
+    scans_at_most: int
+    """Whole scans by nmap that are worth their time."""
 
     def demand_running(self) -> None:
         """Raise LabError where it ended: what is measured then is nothing."""

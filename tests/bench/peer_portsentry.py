@@ -24,6 +24,8 @@ class PortSentry(portsentry.PortSentry):
     does not pay for making the table.
     """
 
+    scans_at_most = 1000
+
     def __init__(self, lab: Lab, folder: Path) -> None:
         lab.victim.run("iptables", "-A", "INPUT", *_UNRELATED_RULE)
         super().__init__(lab, folder, "atcp", OPTIONS)

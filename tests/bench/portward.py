@@ -20,6 +20,7 @@ class Portward:
     name = "Portward"
 
     settings = _SETTINGS
+    scans_at_most = 1000
 
     def __init__(self, lab: Lab, folder: Path) -> None:
         self.lab = lab
@@ -43,4 +44,6 @@ class PortwardWithTripwire(Portward):
     """The same with the kernel holding a source from its second packet."""
 
     name = "Portward, tripwire"
+    # nmap takes half a minute to find out that nobody answers
+    scans_at_most = 2
     settings = "[tripwire]\nenabled = true\n" + _SETTINGS

@@ -427,16 +427,19 @@ def test_fifty_thousand_blocks_are_restored_in_one_batch(running: Running) -> No
         )
     store._connection.execute("COMMIT")
     store.close()
-    before = running.generation()
+    before, started = running.generation(), now()
     client = running.start(is_enforcing=True)
     assert running.generation() == before + 1
     found = running.kernel()
+    took = now() - started  # a timeout runs from when nft has carried it in: so much later it may end
     assert len(found) == 50_000
     assert found[sources[0]] is None
     until = found[sources[44_444]]
     assert until is not None
-    assert abs(until - base - HOUR - 44_444 * SECOND) < 2 * SECOND
+    assert abs(until - base - HOUR - 44_444 * SECOND) < took + SECOND
     assert len(client.blocks()) == 50_000
+    mend = running.sync(client)
+    assert (mend.table, mend.added, mend.removed) == ("intact", 0, 0)
     assert running.sync(client) == Mend("intact")
     assert len(read_blocked_file(running.paths.blocked)) == 50_000
 
@@ -606,7 +609,7 @@ def test_what_nft_says_stands_in_the_error(running: Running) -> None:
             backend.restore([], now=now())
         backend._nft = None
         with pytest.raises(PortwardError, match=r"exit status 1: .*syntax error"):
-            backend._run("nonsense")
+            backend.run("nonsense")
 
 
 def clients(client: EnforcerClient, running: Running) -> int:
