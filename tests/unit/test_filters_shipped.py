@@ -117,12 +117,15 @@ def test_text_that_a_stranger_chose_never_names_the_source(path):
     definition = _load(path)
     filter_ = Filter(definition)
     understood = _one_a_pattern(event for _test, event in _understood(definition))
-    forged = [
-        framed
+    forged = {
+        text
         for event in understood
-        for text in [_about_the_victim(event)]
-        for framed in (text, f"x {text}", f"{text} x", f"x{text}", f"x' {text}", f'x" {text}', f"x) {text}")
-    ]
+        for whole, fragments in [_about_the_victim(event)]
+        for text in (
+            *(frame.format(whole) for frame in ("{}", "x {}", "{} x", "x{}", "x' {}", 'x" {}', "x) {}")),
+            *fragments,
+        )
+    }
     wrong = []
     for event in understood:
         planted = (
@@ -163,10 +166,17 @@ def _one_a_pattern(events):
 
 
 def _about_the_victim(event):
-    """Return the body of the event's line, with somebody else's address in the place of the source's."""
+    """Return the body of the event's line about somebody else, and pieces of it around his address."""
     body = make_line(event.evidence.line, arrived=ARRIVED).header.body
     shown = event.fields["source"]
-    return body.replace(shown, VICTIM if parse_source(shown).version == 4 else VICTIM6)
+    victim = VICTIM if parse_source(shown).version == 4 else VICTIM6
+    start, end = body.index(shown), body.index(shown) + len(shown)
+    pieces = [
+        body[max(0, start - before) : start] + victim + body[end : end + after]
+        for before in (0, 1, 3, 8, 20)
+        for after in (0, 1, 3, 20)
+    ]
+    return body.replace(shown, victim), [text for piece in pieces for text in (piece, "x" + piece)]
 
 
 def _lines(filter_, event, forged):
@@ -183,11 +193,13 @@ def _lines(filter_, event, forged):
         if low >= 0:
             for text in forged:
                 planted = _as_the_service_lets_it(field, pattern.definition.expression, text)
+                if header.body.startswith("{"):
+                    planted = json.dumps(planted)[1:-1]
                 yield field, full[: start + low] + planted + full[start + high :]
 
 
 def _records(filter_, event, forged):
-    """Yield (field, line) for a line that is a record; its writer escapes what strangers type."""
+    """Yield (field, line) for a record that is read by its fields; its writer escapes what strangers type."""
     pattern = next(pattern for pattern in filter_._patterns if pattern.definition.name == event.pattern)
     full = event.evidence.line
     for field in set(pattern.definition.paths) - _WRITTEN_BY_THE_SERVICE:
