@@ -72,9 +72,8 @@ def _add_mode(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_probe(options: argparse.Namespace) -> int:
-    settings = sites.load_settings(options).probe
-    if options.modes:
-        settings = replace(settings, modes=tuple(dict.fromkeys(options.modes)))
+    modes = tuple(dict.fromkeys(options.modes or ())) or None
+    settings = sites.load_settings(options, probe_modes=modes).probe
     if options.read is not None:
         return _read_capture(options, settings)
     from correlator.probe.service import run_probe

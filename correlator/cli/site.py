@@ -28,14 +28,16 @@ def load(options: argparse.Namespace, *, mode: str | None = None) -> Site:
     return site
 
 
-def load_settings(options: argparse.Namespace, *, mode: str | None = None) -> SiteSettings:
+def load_settings(
+    options: argparse.Namespace, *, mode: str | None = None, probe_modes: tuple[str, ...] | None = None
+) -> SiteSettings:
     """Return the settings without the filters; for what must be light or quick.
 
     Raises: ConfigError where the settings file itself is at fault.
     """
     from correlator.config.settings import load_settings as read
 
-    settings = read(options.config, mode=mode)
+    settings = read(options.config, mode=mode, probe_modes=probe_modes)
     if settings.fatal:
         raise ConfigError(settings.faults)
     return settings

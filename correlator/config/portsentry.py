@@ -10,21 +10,19 @@ Source: PortSentry 1.2 of Debian, as run; portsentry.conf(5); PortSentry 2.0.7, 
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from correlator.config.portsentry_lines import Directive, Faults, find_directives
+from correlator.config.reader import LARGEST_FILE, read_bounded
 from correlator.errors import Fault
 from correlator.settings import HIGHEST_TRIGGER
 
 CONF_FILE = "portsentry.conf"
 TARGET = "$TARGET$"
 
-_LARGEST_FILE = 1 << 20
 _PORTS = 1 << 16
 _HIGHEST_PORT = _PORTS - 1
 _INT_MAX = (1 << 31) - 1
@@ -71,7 +69,7 @@ class PortSentryConf:
 def read_portsentry_conf(path: Path) -> tuple[PortSentryConf, tuple[Fault, ...]]:
     """Return what the file says, and all that is wrong with it; one that cannot be read says nothing."""
     try:
-        data = _read_bounded(path)
+        data = read_bounded(path)
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
         return PortSentryConf(path), (Fault(str(path), "file", reason, "a portsentry.conf we may read"),)
@@ -81,9 +79,9 @@ def read_portsentry_conf(path: Path) -> tuple[PortSentryConf, tuple[Fault, ...]]
 def parse_portsentry_conf(data: bytes, path: Path) -> tuple[PortSentryConf, tuple[Fault, ...]]:
     """Return what these bytes of the file at `path` say, and all that is wrong with them."""
     faults = Faults(str(path))
-    if len(data) > _LARGEST_FILE:
-        faults.add(None, "file", f"more than {_LARGEST_FILE} bytes", f"at most {_LARGEST_FILE}")
-        data = data[:_LARGEST_FILE]
+    if len(data) > LARGEST_FILE:
+        faults.add(None, "file", f"more than {LARGEST_FILE} bytes", f"at most {LARGEST_FILE}")
+        data = data[:LARGEST_FILE]
     values = _Values(find_directives(data, faults), faults)
     conf = PortSentryConf(
         path=path,
@@ -125,7 +123,7 @@ def read_debian_modes(conf: Path) -> tuple[str, ...]:
     The file stands beside the folder of `conf`. Nothing where it is not there or cannot be read.
     """
     try:
-        text = _read_bounded(conf.parent.parent / "default" / "portsentry").decode("latin-1")
+        text = read_bounded(conf.parent.parent / "default" / "portsentry").decode("latin-1")
     except (OSError, ValueError):
         return ()
     return tuple(dict.fromkeys(_MODE.findall(text)))
@@ -244,16 +242,3 @@ def _outcome_of_port(name: str, number: int, item: str) -> str:
     if number > _INT_MAX:
         return ""
     return f"; PortSentry opens {number % _PORTS} and reports {number}"
-
-
-def _read_bounded(path: Path) -> bytes:
-    """Return the file's bytes, one more than we read at most where there are more.
-
-    Raises: OSError; ValueError for what is no file, such as a pipe, on which reading would wait.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise ValueError("a folder" if stat.S_ISDIR(mode) else "no regular file")
-        return file.read(_LARGEST_FILE + 1)

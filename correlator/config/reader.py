@@ -7,7 +7,9 @@ files decides what a faulty one means. Each fault names file, line, key, what it
 from __future__ import annotations
 
 import functools
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,6 +28,7 @@ _UNITS: dict[str, Micros] = {
     "w": 604_800 * SECOND,
 }
 _HIGHEST_PORT = 65535
+LARGEST_FILE = 1 << 20
 FOREVER = "forever"
 _HEADER = re.compile(r"\s*\[(\[?)\s*([^\]]+?)\s*\]")
 _KEY = re.compile(r'\s*"?([^"=\s.]+)"?\s*[=.]')
@@ -41,14 +44,25 @@ class File:
         self.text = ""
         self.root: dict[str, Any] = {}
         try:
-            self.text = path.read_text(encoding="utf-8")
+            data = read_bounded(path)
+        except (OSError, ValueError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+            faults.append(Fault(str(path), "file", reason, "a file we may read"))
+            return
+        if len(data) > LARGEST_FILE:
+            faults.append(
+                Fault(str(path), "file", f"more than {LARGEST_FILE} bytes", f"at most {LARGEST_FILE}")
+            )
+            return
+        try:
+            self.text = data.decode("utf-8")
             self.root = tomllib.loads(self.text)
-        except OSError as exc:
-            faults.append(Fault(str(path), "file", exc.strerror or str(exc), "a file we may read"))
         except UnicodeDecodeError as exc:
             faults.append(Fault(str(path), "file", f"a byte that is not UTF-8 at {exc.start}", "UTF-8 text"))
         except tomllib.TOMLDecodeError as exc:
             faults.append(Fault(str(path), "file", f"no TOML: {exc}", "TOML"))
+        except (ValueError, RecursionError) as exc:  # a number of thousands of digits, lists in lists
+            faults.append(Fault(str(path), "file", f"no TOML that we can read: {exc}", "TOML"))
 
     def table(self) -> Table:
         """Return the whole file as a table."""
@@ -150,14 +164,17 @@ class Table:
             return default
         return value
 
-    def duration(self, key: str, default: Micros, *, least: Micros = SECOND // 1000) -> Micros:
-        """Return a length of time in microseconds."""
+    def duration(
+        self, key: str, default: Micros, *, least: Micros = SECOND // 1000, most: Micros | None = None
+    ) -> Micros:
+        """Return a length of time in microseconds, from `least` to `most`."""
         value = self._take(key)
         if value is None:
             return default
         found = parse_duration(value)
-        if found is None or found < least:
-            self.fault(key, value, 'a length of time such as "30s", "10m", "1h", "1d", "1w"')
+        if found is None or found < least or (most is not None and found > most):
+            limit = "" if most is None else f", {most // SECOND} seconds at most"
+            self.fault(key, value, f'a length of time such as "30s", "10m", "1h", "1d", "1w"{limit}')
             return default
         return found
 
@@ -173,7 +190,7 @@ class Table:
         value = self._take(key)
         if value is None:
             return default
-        if not isinstance(value, str) or not value.startswith("/"):
+        if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
             self.fault(key, value, "an absolute path")
             return default
         return Path(value)
@@ -280,6 +297,8 @@ def parse_ports(value: Any) -> tuple[tuple[int, int], ...] | None:
     for item in items:
         if isinstance(item, bool) or not isinstance(item, int | str):
             return None
+        if isinstance(item, int) and not 0 <= item <= _HIGHEST_PORT:
+            return None
         low, dash, high = str(item).strip().partition("-")
         if not (low.isascii() and low.isdigit()) or (dash and not (high.isascii() and high.isdigit())):
             return None
@@ -291,5 +310,21 @@ def parse_ports(value: Any) -> tuple[tuple[int, int], ...] | None:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # written in hexadecimal, a number may have more digits than Python spells
+        text = "a number of thousands of digits"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def read_bounded(path: Path) -> bytes:
+    """Return the file's bytes; of one that is larger, one byte more than `LARGEST_FILE`.
+
+    Raises: OSError; ValueError for what is no file, such as a pipe, on which reading would wait.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise ValueError("a folder" if stat.S_ISDIR(mode) else "no regular file")
+        return file.read(LARGEST_FILE + 1)

@@ -35,6 +35,8 @@ ETC = Path("/etc/portward")
 SETTINGS_FILE = "portward.toml"
 Recommend = Callable[[str], Mapping[str, Any]]
 """What a filter recommends for a jail of its name; raises UnknownFilterError where there is none."""
+_MOST_INTERFACES = 256
+_LONGEST_LINGER = 86_400 * SECOND
 _INTERFACE = re.compile(r"[!-.0-~]{1,15}")  # dev_valid_name of the kernel: no slash, no space
 
 
@@ -94,10 +96,15 @@ class UnknownFilterError(ValueError):
 
 
 def load_settings(
-    folder: Path | None = None, *, mode: str | None = None, recommend: Recommend | None = None
+    folder: Path | None = None,
+    *,
+    mode: str | None = None,
+    probe_modes: tuple[str, ...] | None = None,
+    recommend: Recommend | None = None,
 ) -> SiteSettings:
     """Read everything below `folder` but filters; `mode` (`observe`, `block`) overrules the files.
 
+    So do `probe_modes`, for what the probe watches.
     Without `recommend` the jails that `enabled` names have our defaults instead of their filters': who only
     asks whether anything blocks need not read them. In the place of a folder a portsentry.conf may be given:
     it is run as it stands.
@@ -105,7 +112,7 @@ def load_settings(
     if folder is not None and folder.is_file():
         from correlator.config.portsentry_settings import load_portsentry
 
-        _conf, settings, gaps = load_portsentry(folder)
+        _conf, settings, gaps = load_portsentry(folder, modes=probe_modes)
         settings = replace(settings, notes=tuple(map(str, gaps)))
         return settings if mode is None else settings.in_mode(mode)
     where = settings_file(folder)
@@ -114,7 +121,7 @@ def load_settings(
     written_mode = table.text("mode", "observe", choices=("observe", "block"))
     is_blocking = (mode or written_mode) == "block"
     paths = _paths(table.table("paths"), where.parent)
-    probe = _probe(table.table("probe"), paths)
+    probe = _probe(table.table("probe"), paths, probe_modes)
     enforcer = _enforcer(table.table("enforcer"), paths)
     correlator = _correlator(table.table("correlator"), paths)
     tripwire = read_tripwire(table.table("tripwire"))
@@ -210,11 +217,12 @@ def _paths(table: Table, folder: Path) -> Paths:
     return found
 
 
-def _probe(table: Table, paths: Paths) -> ProbeSettings:
+def _probe(table: Table, paths: Paths, modes: tuple[str, ...] | None) -> ProbeSettings:
     default = ProbeSettings()
+    written = _modes(table, default.modes)
     found = ProbeSettings(
         paths=paths,
-        modes=_modes(table, default.modes),
+        modes=modes or written,
         tcp_ports=table.ports("tcp_ports", default.tcp_ports),
         udp_ports=table.ports("udp_ports", default.udp_ports),
         exclude_tcp=_port_list(table, "exclude_tcp", default.exclude_tcp),
@@ -228,10 +236,14 @@ def _probe(table: Table, paths: Paths) -> ProbeSettings:
         scan_trigger=table.number("scan_trigger", default.scan_trigger, least=0, most=HIGHEST_TRIGGER),
         resolve_names=table.truth("resolve_names", default=default.resolve_names),
         lines_a_second=table.number("lines_a_second", default.lines_a_second, least=1, most=1_000_000),
-        linger=table.duration("linger", default.linger, least=0),
+        linger=table.duration("linger", default.linger, least=0, most=_LONGEST_LINGER),
         to_syslog=table.truth("syslog", default=default.to_syslog),
         echo=table.text("echo", default.echo, choices=ECHOES),
     )
+    for mode in found.modes:
+        key = f"{mode[-3:]}_ports" if mode.startswith("a") else f"{mode[-3:]}_list"
+        if not getattr(found, key):
+            table.fault(key, "no ports", f"ports, which mode {mode} needs")
     table.finish()
     return found
 
@@ -246,8 +258,9 @@ def _modes(table: Table, default: tuple[str, ...]) -> tuple[str, ...]:
 
 def _interfaces(table: Table, default: tuple[str, ...]) -> tuple[str, ...]:
     names = table.texts("interfaces", default)
-    if not all(_INTERFACE.fullmatch(name) for name in names):
-        table.fault("interfaces", list(names), "names of devices, of 1 to 15 bytes, such as eth0")
+    if len(names) > _MOST_INTERFACES or not all(_INTERFACE.fullmatch(name) for name in names):
+        expected = f"at most {_MOST_INTERFACES} names of devices, of 1 to 15 bytes, such as eth0"
+        table.fault("interfaces", list(names), expected)
         return default
     return names
 

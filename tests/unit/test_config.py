@@ -60,7 +60,7 @@ def test_the_probes_modes_and_lists_keep_their_order(tmp_path):
     [
         ("modes = []", "got [], expected one or more of 'tcp', 'udp', 'stcp', 'sudp', 'atcp', 'audp'"),
         ('modes = ["xtcp"]', "got ['xtcp'], expected one or more of 'tcp'"),
-        ('interfaces = ["a/b"]', "got ['a/b'], expected names of devices"),
+        ('interfaces = ["a/b"]', "got ['a/b'], expected at most 256 names of devices"),
         (f'banner = "{"x" * 1025}"', "expected text of at most 1024 bytes"),
         ('tcp_list = "1,70000"', "got '1,70000', expected ports from 0 to 65535"),
     ],
