@@ -6,13 +6,14 @@ import argparse
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from correlator.cli import site as sites
 from correlator.cli.output import complain, format_left, print_json, print_table
-from correlator.errors import PortwardError
-from correlator.model import OutcomeKind, parse_prefix
+from correlator.errors import PortwardError, SourceError
+from correlator.model import OutcomeKind, Source, parse_prefix, parse_source
 
 if TYPE_CHECKING:
     from correlator.enforcer.client import EnforcerClient
@@ -29,6 +30,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "--for", dest="duration", default="1h", metavar="TIME", help="10m, 1h, 1d, forever (default 1h)"
     )
     block.add_argument("--reason", default="by hand", help="kept with the block")
+    block.add_argument(
+        "--even-myself", action="store_true", help="also where it is the address that this login comes from"
+    )
     block.set_defaults(run=_run_block)
     release = commands.add_parser("release", parents=[common], help="deny an address or prefix no longer")
     which = release.add_mutually_exclusive_group(required=True)
@@ -59,13 +63,14 @@ def _run_blocks(options: argparse.Namespace) -> int:
         print("nothing is blocked")
         return 0
     print_table(
-        ("SOURCE", "LEFT", "JAIL", "PORT", "REASON"),
+        ("SOURCE", "LEFT", "JAIL", "PORT", "ACTIONS", "REASON"),
         (
             (
                 block.source,
                 format_left(block.until, now),
                 block.jail,
                 f"{block.port}/{block.protocol}" if block.protocol else "-",
+                ",".join(block.actions),
                 block.reason,
             )
             for block in sorted(blocks, key=lambda block: block.created)
@@ -86,6 +91,9 @@ def _run_block(options: argparse.Namespace) -> int:
         expected = "10m, 1h, 1d or forever" + (", and an end before the year 2400" if duration else "")
         complain(f"portward block: --for: got {options.duration!r}, expected {expected}")
         return 2
+    if not options.even_myself and (me := own_login()) is not None and source.covers(me):
+        complain(f"portward block: {source} is where this login comes from ({me}); --even-myself does it")
+        return 1
     try:
         read_reason(options.reason)
     except RequestError as exc:
@@ -113,18 +121,45 @@ def _run_block(options: argparse.Namespace) -> int:
     return 0 if outcome.kind in (OutcomeKind.DONE, OutcomeKind.EXISTS) else 1
 
 
+def own_login() -> Source | None:
+    """Return the address that the login session we run in comes from, None where it is a local one.
+
+    sshd tells it to the session's processes; sudo takes it out of ours, so our ancestors are asked as well.
+    """
+    process = os.getpid()
+    while process > 1:
+        try:
+            environment = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+            parent = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1]
+        except (OSError, IndexError):
+            return None
+        for entry in environment:
+            name, _, value = entry.partition(b"=")
+            if name in (b"SSH_CONNECTION", b"SSH_CLIENT") and value.split():
+                with suppress(SourceError):
+                    return parse_source(value.split()[0].decode("ascii", "replace"))
+        process = int(parent)
+    return None
+
+
 def _run_release(options: argparse.Namespace) -> int:
     from correlator.enforcer.protocol import ReleasedAnswer, ReleaseRequest
+    from correlator.syslog import format_instant
 
     source = None if options.all else parse_prefix(options.address)
     with _enforcer(options) as client:
+        undone = [block for block in client.blocks() if block.source == source]
         answer = client.ask(ReleaseRequest(1, source))
     if not isinstance(answer, ReleasedAnswer):
         raise _refused(answer)
     if options.json:
-        print_json("release", released=answer.count, denied_by=answer.denied_by)
+        print_json("release", released=answer.count, denied_by=answer.denied_by, undone=undone)
     elif answer.count:
         print(f"released {'every block' if source is None else source}: {answer.count}")
+        for block in undone:
+            why = block.reason or "no reason given"
+            print(f"  blocked {format_instant(block.created)} by {block.jail}: {why}")
+            print(f"  undone: {', '.join(block.actions)}")
     else:
         print("nothing was blocked" if source is None else f"{source} was not blocked")
     if answer.denied_by is not None and not options.json:

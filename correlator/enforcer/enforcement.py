@@ -210,12 +210,8 @@ class Enforcement:
     def blocks(self) -> Iterator[BlockInForce]:
         """Yield the blocks in force, as they are at the call, oldest first."""
         rows = tuple(self._store.in_force())
-        return (
-            BlockInForce(
-                row.source, row.until, row.jail, row.created, row.request, row.port, row.protocol, row.reason
-            )
-            for row in rows
-        )
+        names = BlockInForce.__dataclass_fields__
+        return (BlockInForce(**{name: getattr(row, name) for name in names}) for row in rows)
 
     def blocked_lines(self) -> list[tuple[str, str]]:
         """Return the blocked file's lines, each with the mode that saw the source."""

@@ -54,7 +54,6 @@ class BlockRequest:
     reason: str = ""
     actions: tuple[str, ...] = ("nftables",)
     mode: str = ""
-    """Of PortSentry's modes, the one that saw it; empty where no probe did."""
     name: str = ""
 
 
@@ -119,6 +118,7 @@ class BlockInForce:
     port: int
     protocol: str
     reason: str
+    actions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,6 @@ class DeedEvent:
     protocol: str
     action: str
     says: str
-    """As what PortSentry's log tells of it: see `actions.WAYS`."""
     ending: str
     """`done`, `exists`, `failed` or `unknown`."""
     detail: str
@@ -367,7 +366,8 @@ def _read_deed(found: dict[str, Any]) -> DeedEvent:
 
 
 def _read_in_force(found: Any) -> BlockInForce:
-    return BlockInForce(**{**found, "source": parse_prefix(found["source"])})
+    values = {**found, "source": parse_prefix(found["source"]), "actions": tuple(found["actions"])}
+    return BlockInForce(**values)
 
 
 _ANSWER_READERS: dict[str, Callable[[dict[str, Any]], Answer | Event]] = {
