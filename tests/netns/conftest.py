@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from correlator.drill.lab import SCANNER4, SCANNER6, VICTIM4, VICTIM6, Lab
+from correlator.drill.lab import GATEWAY6, SCANNER4, SCANNER6, SCANNER_DEVICE, VICTIM4, VICTIM6, Lab
 from correlator.drill.scanner import Scanner
 from tests.peers.duel import Duel
 
@@ -176,6 +176,21 @@ def scanner(lab: Lab) -> Iterator[Scanner]:
     """A scanner in the lab."""
     with Scanner(lab) as made:
         yield made
+
+
+@pytest.fixture
+def one_address(lab: Lab) -> None:
+    """Let the scanner's kernel have no choice of its IPv6 source; nothing goes through the gateway then."""
+    lab.scanner.run("ip", "addr", "del", f"{GATEWAY6}/64", "dev", SCANNER_DEVICE)
+
+
+@pytest.fixture
+def syslog(tmp_path: Path) -> Iterator[socket.socket]:
+    """A syslog daemon's socket where the probe looks for one."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(tmp_path / "log"))
+        daemon.settimeout(10)
+        yield daemon
 
 
 @pytest.fixture
