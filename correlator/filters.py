@@ -14,7 +14,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import regex
 
@@ -22,15 +22,15 @@ from correlator.errors import SourceError
 from correlator.journal_match import JournalMatch
 from correlator.layouts import TEXT, Layout, find_text, json_literal, read_line
 from correlator.model import SECOND, Entry, Event, Evidence, Micros, parse_source
-from correlator.prefilter import required_literal
+from correlator.prefilter import ANY_PROGRAM, Need, required_text
 from correlator.syslog import Header
 from correlator.whole_lines import WholeLines
 
 NOTHING = "nothing"
 TRANSPORT = "_TRANSPORT"
 _KERNEL = "kernel"
-ANY_IDENTIFIER = "*"
 _MAX_PORT = 65535
+_KEY = 4  # characters of a body by which the patterns that may match it are looked up
 _MAX_COUNT = 10_000  # a line that says "repeated a million times" is a liar or a flood
 
 
@@ -107,8 +107,7 @@ class FilterDefinition:
         return any(self.identifiers) if self.journal is None else bool(self.journal)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One candidate line, its header read, its time decided."""
 
     header: Header
@@ -151,12 +150,11 @@ class _TextPattern:
         self.compiled = _compile(definition.expression)
         if "source" not in self.compiled.groupindex:
             raise PatternError(f"pattern {definition.name!r} has no group (?P<source>...)")
-        self.literal = required_literal(definition.expression)
+        self.beginnings, self.texts = required_text(definition.expression)
+        self.literal = self.texts[0] if self.texts else ""
 
     def find(self, line: Line, search: Search) -> dict[str, str] | None:
         """Return the fields, or None where the pattern is not in the line."""
-        if self.literal not in line.header.body:
-            return None  # a filter's other patterns brought the line here: far cheaper than an expression
         found = search(self.compiled, line.header.body)
         if found is None:
             return None
@@ -183,11 +181,13 @@ class _RecordPattern:
             json_literal(path.rpartition(".")[2])[1:]
             for path in (*(path for path, _, _ in self._tests), definition.paths["source"])
         ]
+        self.beginnings: tuple[str, ...] = ()
         self.literal = max(spelled, key=len, default="") or max(keys, key=len)
+        self.texts = (self.literal,) if self.literal else ()
 
     def find(self, line: Line, search: Search) -> dict[str, str] | None:
         """Return the fields, or None where the record does not meet the conditions."""
-        if line.record is None or self.literal not in line.header.body:
+        if line.record is None:
             return None
         for path, values, compiled in self._tests:
             text = find_text(line.record, path)
@@ -211,23 +211,34 @@ class Filter:
         self._ignores = [_compile(expression) for expression in definition.ignores]
         kind = _RecordPattern if definition.layout.is_json else _TextPattern
         self._patterns = [kind(pattern) for pattern in definition.patterns]
+        keys = {text[:_KEY] for pattern in self._patterns for text in pattern.beginnings}
+        self._by_beginning = {
+            key: tuple(pattern for pattern in self._patterns if _may_begin(pattern, key)) for key in keys
+        }
+        self._beginning_anyhow = tuple(
+            pattern
+            for pattern in self._patterns
+            if any(len(text) < _KEY for text in pattern.beginnings or ("",))
+        )
         self._identifiers = frozenset(definition.identifiers) or frozenset({""})
-        globs = [name for name in self._identifiers if ANY_IDENTIFIER in name]
-        self._globs = _compile("|".join(".*".join(map(regex.escape, name.split("*"))) for name in globs))
+        globs = [name for name in self._identifiers if ANY_PROGRAM in name]
+        self._globs = _compile(
+            "|".join(".*".join(map(regex.escape, name.split(ANY_PROGRAM))) for name in globs)
+        )
         self._has_globs = bool(globs)
 
-    def literals(self) -> Iterator[str]:
-        """Yield, for each thing it looks for, text that such a line must contain."""
+    def needs(self) -> Iterator[Need]:
+        """Yield, for each thing it looks for, what every line has that it can be found in."""
         for pattern in self._patterns:
-            yield pattern.literal
+            yield Need(self._identifiers, pattern.beginnings, pattern.texts)
         if self.definition.claims:
-            yield self.definition.claims
+            yield Need(self._identifiers, texts=(self.definition.claims,))
 
     def wants(self, identifier: str) -> bool:
         """Whether lines of this program are read at all; the identifier is empty for lines of no program."""
-        return identifier in self._identifiers or (
-            self._has_globs and self._globs.fullmatch(identifier) is not None
-        )
+        if identifier in self._identifiers:
+            return True
+        return self._has_globs and identifier != "" and self._globs.fullmatch(identifier) is not None
 
     def takes(self, entry: Entry) -> bool:
         """Whether it reads this journal entry.
@@ -247,18 +258,20 @@ class Filter:
     def read(self, line: Line) -> Event | Unreadable | None:
         """Return what the line says to this filter."""
         body = line.header.body
-        for pattern in self._patterns:
+        for pattern in self._by_beginning.get(body[:_KEY], self._beginning_anyhow):
+            if pattern.literal not in body or not body.startswith(pattern.beginnings or ""):
+                continue  # another pattern brought the line here; this is far cheaper than an expression
             name = pattern.definition.name
             if name in self.quarantined:
                 continue
             fields = pattern.find(line, functools.partial(self._search, name))
             if fields is not None:
-                return None if self._is_ignored(body) else self._event(pattern.definition, fields, line)
+                if self._ignores and self._is_ignored(body):
+                    return None
+                return self._event(pattern.definition, fields, line)
         if line.trouble and any(pattern.literal in body for pattern in self._patterns):
             return Unreadable(self.name, line.trouble, line.evidence)
-        if not self.definition.claims or self.definition.claims not in body:
-            return None
-        if self._is_ignored(body):
+        if not self.definition.claims or self.definition.claims not in body or self._is_ignored(body):
             return None
         return Unreadable(self.name, "no pattern understands it", line.evidence)
 
@@ -277,9 +290,14 @@ class Filter:
             source = parse_source(fields.get("source", ""))
         except SourceError as exc:
             return Unreadable(self.name, str(exc), line.evidence)
-        port = _number(fields.get("port"), _MAX_PORT)
-        if port is None and "port" in fields:
-            return Unreadable(self.name, f"not a port: {fields['port'][:32]!r}", line.evidence)
+        port = None
+        if "port" in fields:
+            port = _number(fields["port"], _MAX_PORT)
+            if port is None:
+                return Unreadable(self.name, f"not a port: {fields['port'][:32]!r}", line.evidence)
+        count = line.header.repeats
+        if "count" in fields:
+            count *= max(1, _number(fields["count"], _MAX_COUNT) or 1)
         return Event(
             at=line.evidence.at,
             filter=self.name,
@@ -288,18 +306,21 @@ class Filter:
             evidence=line.evidence,
             is_spoofable=pattern.is_spoofable,
             weight=pattern.weight,
-            count=min(
-                _MAX_COUNT, max(1, _number(fields.get("count"), _MAX_COUNT) or 1) * line.header.repeats
-            ),
+            count=min(_MAX_COUNT, count),
             port=port,
             protocol=fields.get("protocol"),
             fields=MappingProxyType(fields),
         )
 
 
-def _number(text: str | None, highest: int) -> int | None:
+def _may_begin(pattern: _TextPattern | _RecordPattern, key: str) -> bool:
+    """Whether the pattern can match a body whose first characters are `key`."""
+    return not pattern.beginnings or any(text.startswith(key[: len(text)]) for text in pattern.beginnings)
+
+
+def _number(text: str, highest: int) -> int | None:
     """Return a decimal number from 0 to `highest`, or None."""
-    if text is None or not (text.isascii() and text.isdigit()) or len(text) > 9:
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
         return None
     number = int(text)
     return number if number <= highest else None

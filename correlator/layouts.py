@@ -48,13 +48,8 @@ class Reading:
 
 def read_line(text: str, layout: Layout, *, arrived: Micros) -> Reading:
     """Take one line apart, given without its line feed."""
-    return apply_layout(layout, read_header(text, arrived=arrived), arrived=arrived)
-
-
-def read_header(text: str, *, arrived: Micros) -> Reading:
-    """Take one line apart as every log's lines are: what is enough for a filter without a layout."""
     header = parse_header(text)
-    return Reading(header, read_stamp(header.stamp, arrived))
+    return apply_layout(layout, Reading(header, read_stamp(header.stamp, arrived)), arrived=arrived)
 
 
 def apply_layout(layout: Layout, reading: Reading, *, arrived: Micros) -> Reading:

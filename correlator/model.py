@@ -22,7 +22,7 @@ SECOND: Micros = 1_000_000
 NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Source:
     """Who sent something: one address or one prefix, IPv4 or IPv6, in canonical form.
 
@@ -30,6 +30,23 @@ class Source:
     """
 
     network: ipaddress.IPv4Network | ipaddress.IPv6Network
+    _text: str = field(init=False, repr=False)
+    """Spelled once: each strike of a flood asks for it, and `ipaddress` spells slowly."""
+    _hash: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Spell it."""
+        network = self.network
+        text = str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+        object.__setattr__(self, "_text", text)
+        object.__setattr__(self, "_hash", hash(text))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same addresses."""
+        return self is other or (isinstance(other, Source) and self._text == other._text)
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def is_single(self) -> bool:
@@ -56,11 +73,16 @@ class Source:
         """Return the prefix of `length` bits around this source; itself where that is not wider."""
         if length >= self.network.prefixlen:
             return self
-        return Source(self.network.supernet(new_prefix=length))
+        return _prefix(self, length)
 
     def __str__(self) -> str:
         """Write `192.0.2.1`, `2001:db8::1` or `2001:db8::/64`."""
-        return str(self.network.network_address) if self.is_single else str(self.network)
+        return self._text
+
+
+@functools.lru_cache(maxsize=8192)
+def _prefix(source: Source, length: int) -> Source:
+    return Source(source.network.supernet(new_prefix=length))
 
 
 @functools.lru_cache(maxsize=8192)

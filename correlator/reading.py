@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 
 from correlator.duplicates import Duplicates
 from correlator.filters import Filter, Line, Unreadable
-from correlator.layouts import Layout, Reading, apply_layout, read_header
+from correlator.layouts import TEXT, Layout, Reading, apply_layout
 from correlator.model import SECOND, Chunk, Entries, Entry, Event, Evidence, Micros
 from correlator.prefilter import Prefilter
-from correlator.syslog import REPEATS_LAST, Header, format_line, parse_header, repeats_of_last
+from correlator.syslog import Header, StampReader, format_line, parse_header, repeats_of_last
 
 _SKEW_BEHIND: Micros = 60 * SECOND
 _SKEW_AHEAD: Micros = 2 * SECOND
@@ -76,6 +76,7 @@ class Reader:
         self.unreadable: deque[Unreadable] = deque(maxlen=_UNREADABLE_SHOWN)
         self._max_line = max_line
         self._duplicates = Duplicates()
+        self._stamps = StampReader()
         self._filters = filters
         self._prefilters: dict[tuple[str, ...], Prefilter] = {}
         self._routes: dict[str, _Route] = {}
@@ -93,8 +94,8 @@ class Reader:
         chosen = tuple(name for name in names if name in self._filters)
         filters = tuple(self._filters[name] for name in chosen)
         if chosen not in self._prefilters:
-            literals = {literal for filter_ in filters for literal in filter_.literals()}
-            self._prefilters[chosen] = Prefilter(literals | {REPEATS_LAST})
+            needs = (need for filter_ in filters for need in filter_.needs())
+            self._prefilters[chosen] = Prefilter(needs)
         before = self._routes.get(origin)
         self._routes[origin] = _Route(filters, self._prefilters[chosen])
         if before is not None:
@@ -120,23 +121,24 @@ class Reader:
             yield from self._read_chunk(arrived, route, counters)
 
     def _read_chunk(self, chunk: Chunk, route: _Route, counters: OriginCounters) -> Iterator[Event]:
-        for start, end in route.prefilter.candidates(chunk.data):
+        data, arrived = chunk.data, chunk.arrived
+        for start, end in route.prefilter.candidates(data, identifier=chunk.identifier):
             counters.candidates += 1
-            text = chunk.data[start : min(end, start + self._max_line)].decode("utf-8", "surrogateescape")
-            evidence = Evidence(chunk.arrived, chunk.origin, chunk.offset + start, text)
             if end - start > self._max_line:
-                self._refuse_long(evidence, counters)
+                text = data[start : start + self._max_line].decode("utf-8", "surrogateescape")
+                self._refuse_long(Evidence(arrived, chunk.origin, chunk.offset + start, text), counters)
                 continue
-            if chunk.identifier:
-                reading = Reading(Header("", "", chunk.identifier, "", text), None)
-            else:
-                reading = read_header(text, arrived=chunk.arrived)
-            if (repeats := repeats_of_last(reading.header)) > 0:
-                before = parse_header(self._line_before(chunk, start, route))
-                reading = replace(reading, header=replace(before, repeats=repeats))
-            readers = route.readers(reading.header.identifier)
-            yield from self._events(reading, readers, evidence, chunk, counters)
-        route.last_line = chunk.data[_start_of_last(chunk.data, len(chunk.data)) : -1]
+            text = data[start:end].decode("utf-8", "surrogateescape")
+            header = Header("", "", chunk.identifier, "", text) if chunk.identifier else parse_header(text)
+            stamp = self._stamps.read(header.stamp, arrived)
+            if (repeats := repeats_of_last(header)) > 0:
+                header = parse_header(self._line_before(chunk, start, route))._replace(repeats=repeats)
+            readers = route.readers(header.identifier)
+            if readers:
+                at = self._instant(stamp, chunk, counters)
+                line = Line(header, Evidence(at, chunk.origin, chunk.offset + start, text), arrived=arrived)
+                yield from self._events(line, stamp, readers, chunk, counters)
+        route.last_line = data[_start_of_last(data, len(data)) : -1]
 
     def _read_entry(
         self, entry: Entry, arrived: Entries, route: _Route, counters: OriginCounters
@@ -145,51 +147,67 @@ class Reader:
         if not readers:
             return
         counters.candidates += 1
-        header = Header("", entry.host, entry.identifier, entry.pid, entry.body)
-        evidence = Evidence(arrived.arrived, arrived.origin, entry.at, format_line(entry.at, header))
         if len(entry.body) > self._max_line:
-            self._refuse_long(replace(evidence, line=entry.body), counters)
+            self._refuse_long(Evidence(arrived.arrived, arrived.origin, entry.at, entry.body), counters)
             return
-        yield from self._events(Reading(header, entry.at), readers, evidence, arrived, counters)
+        header = Header("", entry.host, entry.identifier, entry.pid, entry.body)
+        at = self._instant(entry.at, arrived, counters)
+        evidence = Evidence(at, arrived.origin, entry.at, format_line(entry.at, header))
+        line = Line(header, evidence, arrived=arrived.arrived)
+        yield from self._events(line, entry.at, readers, arrived, counters)
 
     def _events(
         self,
-        reading: Reading,
+        line: Line,
+        stamp: Micros | None,
         readers: Iterable[Filter],
-        evidence: Evidence,
         arrived: Chunk | Entries,
         counters: OriginCounters,
-    ) -> Iterator[Event]:
-        lines: dict[Layout, Line] = {}
+    ) -> list[Event]:
+        events: list[Event] = []
+        laid_out: dict[Layout, Line] = {}
         times: int | None = None
         for filter_ in readers:
-            line = lines.get(filter_.layout)
-            if line is None:
-                own = apply_layout(filter_.layout, reading, arrived=arrived.arrived)
-                at = self._instant(own.stamp, arrived, counters)
-                line = Line(own.header, replace(evidence, at=at), own.record, own.trouble, arrived.arrived)
-                lines[filter_.layout] = line
-            answer = filter_.read(line)
-            if isinstance(answer, Event):
-                if times is None:
-                    times = self._new_times(reading, arrived, counters)
-                if times:
-                    counters.events += 1
-                    event = self._settle(answer, line, arrived, counters)
-                    said = reading.header.repeats
-                    yield (
-                        event if times == said else replace(event, count=max(1, event.count * times // said))
-                    )
-            elif isinstance(answer, Unreadable):
+            own = line
+            if filter_.layout is not TEXT:
+                if filter_.layout not in laid_out:
+                    laid_out[filter_.layout] = self._lay_out(line, filter_.layout, arrived, counters)
+                own = laid_out[filter_.layout]
+            answer = filter_.read(own)
+            if answer is None:
+                continue
+            if not isinstance(answer, Event):
                 counters.unreadable += 1
                 self.unreadable.append(answer)
+                continue
+            if times is None:
+                times = self._new_times(line.header, stamp, arrived, counters)
+            if times:
+                counters.events += 1
+                event = self._settle(answer, own, arrived, counters)
+                said = line.header.repeats
+                if times != said:
+                    event = replace(event, count=max(1, event.count * times // said))
+                events.append(event)
+        return events
 
-    def _new_times(self, reading: Reading, arrived: Chunk | Entries, counters: OriginCounters) -> int:
+    def _lay_out(
+        self, line: Line, layout: Layout, arrived: Chunk | Entries, counters: OriginCounters
+    ) -> Line:
+        """Return the line as a layout reads it, at the time that it finds there."""
+        own = apply_layout(layout, Reading(line.header, None), arrived=arrived.arrived)
+        evidence = line.evidence
+        if own.stamp is not None:
+            evidence = replace(evidence, at=self._instant(own.stamp, arrived, counters))
+        return Line(own.header, evidence, own.record, own.trouble, arrived.arrived)
+
+    def _new_times(
+        self, header: Header, stamp: Micros | None, arrived: Chunk | Entries, counters: OriginCounters
+    ) -> int:
         """Return how often the message was said, without what another origin has brought already."""
-        header = reading.header
         if len(self._routes) < 2:
             return header.repeats
-        at = arrived.arrived if reading.stamp is None else reading.stamp
+        at = arrived.arrived if stamp is None else stamp
         times = self._duplicates.take(
             arrived.origin,
             identifier=header.identifier,

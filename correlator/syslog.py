@@ -12,14 +12,17 @@ what has no header becomes a header with everything in the body.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from correlator.model import SECOND, Micros
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_HOUR = 3600 * SECOND
 _DAY = 86_400 * SECOND
+_SAFE_YEAR = 360 * _DAY  # for so long after an hour no other year's can be nearer
+_MOST_HOURS = 100
 _MONTHS = {
     name: number
     for number, name in enumerate(
@@ -33,22 +36,26 @@ REPEATS_LAST = "last message repeated "
 _RFC5424 = re.compile(
     r"(?:<\d{1,3}>)?1 (?P<stamp>\d{4}-\d\d-\d\dT\S{8,21}|-) (?P<host>\S{1,255}) (?P<identifier>\S{1,48})"
     r" (?P<pid>\S{1,128}) \S{1,32} (?:-|(?:\[(?:[^\]\\]|\\.)*\])+)(?: (?:\ufeff)?(?P<body>.*))?",
-    re.DOTALL,
+    re.DOTALL | re.ASCII,
 )
 # 2026-11-22T14:29:22.311584+00:00 vm portsentry[71]: attackalert: ...
 # Nov 22 14:29:22 vm portsentry[71]: attackalert: ...
 # 2026-11-22 14:29:22 vm portsentry[71]: attackalert: ...
 # After a date with a space, as applications write it, only the full form is a syslog header:
 # "2026-11-22 14:29:22 unexpected disconnection: ..." was written by no program called "disconnection".
-_HEADER = re.compile(
-    r"(?:<\d{1,3}>)?"
-    r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
-    r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
-    r"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?(?= [^\s:\[]+ [^\s:\[]+\[\d+\]: ))"
-    r" (?:(?P<host>[^\s:\[]{1,255}) )?(?P<identifier>[^\s:\[]{1,48})"
-    r"(?:\[(?P<pid>[^\]\s]{1,32})\])?: ?(?P<body>.*)",
-    re.DOTALL,
+_NAME = r"[^ \t\n\r\f\v:\[]"
+_CLOCKED = r"[0-9][0-9]:[0-9][0-9]:[0-9][0-9]"
+_ISO = rf"{_CLOCKED}(?:[.,][0-9]{{1,9}})?(?:Z|[+-][0-9][0-9]:?[0-9][0-9])?"
+HEADER = (
+    r"(?:<[0-9]{1,3}>)?"
+    rf"(?P<stamp>[A-Z][a-z]{{2}} [ 0-9][0-9] {_CLOCKED}"
+    rf"|[0-9]{{4}}-[0-9][0-9]-[0-9][0-9]T{_ISO}"
+    rf"|[0-9]{{4}}-[0-9][0-9]-[0-9][0-9] {_ISO}(?= {_NAME}+ {_NAME}+\[[0-9]+\]: ))"
+    rf" (?:(?P<host>{_NAME}{{1,255}}) )?(?P<identifier>{_NAME}{{1,48}})"
+    r"(?:\[(?P<pid>[^\] \t\n\r\f\v]{1,32})\])?:"
 )
+"""What stands before the body, as an expression of text or, encoded, of bytes."""
+_HEADER = re.compile(HEADER + " ?(?P<body>.*)", re.DOTALL)
 _CLOCK = r"[ \d]?\d:\d\d:\d\d(?:[.,]\d{1,9})?"
 _ZONE = r"(?:Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)"
 _FORMS = (
@@ -91,11 +98,11 @@ _REPEATED = re.compile(
 )
 # vm last message repeated 3 times
 _LAST_REPEATED = re.compile(r"(?:\S{1,255} )?(?:--- )?last message repeated (\d{1,9}) times?(?: ---)?")
+_TRADITIONAL = len("Nov 22 14:29:22")
 _LAST_REPEATED_BY = ("", "syslogd", "syslog")
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What stands before the body; empty text for what the line does not say."""
 
     stamp: str
@@ -113,14 +120,19 @@ def parse_header(line: str) -> Header:
     if found is None:
         return _plain_header(line)
     stamp, host, identifier, pid, body = found.group("stamp", "host", "identifier", "pid", "body")
-    body, repeats = _unfolded(body or "")
-    return Header(stamp, host or "", identifier, "" if pid in (None, "-") else pid, body, repeats)
+    if body is None:
+        body = ""
+    elif "essage" in body[:12]:
+        return Header(stamp, host or "", identifier, "" if pid in (None, "-") else pid, *_unfolded(body))
+    return Header(stamp, host or "", identifier, "" if pid is None or pid == "-" else pid, body)
 
 
 def repeats_of_last(header: Header) -> int:
     """Return how often the line says that the one before it was repeated; 0 where it says no such thing."""
     if header.identifier not in _LAST_REPEATED_BY or REPEATS_LAST not in header.body:
         return 0
+    if len(header.stamp) != _TRADITIONAL and header.stamp[10:11] != "T":
+        return 0  # an application's log: nobody but a syslog daemon speaks of the line before
     found = _LAST_REPEATED.fullmatch(header.body)
     return int(found.group(1)) if found is not None else 0
 
@@ -132,12 +144,34 @@ def read_stamp(stamp: str, arrived: Micros) -> Micros | None:
     after it: in January a line of December belongs to the old year.
     """
     if stamp[4:5] == "-" and stamp[10:11] == "T":
-        try:
-            return _micros(datetime.fromisoformat(stamp.replace(",", ".")))
-        except (ValueError, OverflowError):  # no stamp, or one whose zone takes it out of the calendar
-            return None
+        return _read_iso(stamp)
     found = next((found for form in _FORMS if (found := form.fullmatch(stamp)) is not None), None)
     return None if found is None else _instant(found.groupdict(), arrived)
+
+
+class StampReader:
+    """Reads stamps one after the other as `read_stamp` does, which mostly are of hours seen before."""
+
+    def __init__(self) -> None:
+        self._hours: dict[str, Micros] = {}
+
+    def read(self, stamp: str, arrived: Micros) -> Micros | None:
+        """Return the instant a stamp names, or None where it is none."""
+        if len(stamp) != _TRADITIONAL or stamp[9] != ":":
+            if len(stamp) > _TRADITIONAL and stamp[10] == "T":
+                return _read_iso(stamp)
+            return read_stamp(stamp, arrived)
+        hour = self._hours.get(stamp[:9])
+        minute, second = stamp[10:12], stamp[13:15]
+        is_near = hour is not None and hour + _HOUR - _DAY <= arrived < hour + _SAFE_YEAR
+        if hour is None or not is_near or minute > "59" or second > "59":
+            found = read_stamp(stamp, arrived)
+            if found is not None and minute <= "59" and second <= "59":
+                if len(self._hours) > _MOST_HOURS:
+                    self._hours.clear()
+                self._hours[stamp[:9]] = found - (int(minute) * 60 + int(second)) * SECOND
+            return found
+        return hour + (int(minute) * 60 + int(second)) * SECOND
 
 
 def format_instant(at: Micros) -> str:
@@ -166,8 +200,6 @@ def _plain_header(line: str) -> Header:
 
 
 def _unfolded(body: str) -> tuple[str, int]:
-    if "essage" not in body[:12]:
-        return body, 1
     found = _REPEATED.fullmatch(body)
     if found is None:
         return body, 1
@@ -220,5 +252,13 @@ def format_entry(header: Header) -> str:
     return f"{host}{header.identifier}{pid}: {header.body}"
 
 
+def _read_iso(stamp: str) -> Micros | None:
+    try:
+        return _micros(datetime.fromisoformat(stamp.replace(",", ".")))
+    except (ValueError, OverflowError):  # no stamp, or one whose zone takes it out of the calendar
+        return None
+
+
 def _micros(at: datetime) -> Micros:
-    return (at.astimezone(UTC) - _EPOCH) // _MICROSECOND
+    aware = at if at.tzinfo is not None else at.astimezone(UTC)
+    return (aware - _EPOCH) // _MICROSECOND

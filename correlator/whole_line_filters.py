@@ -15,6 +15,7 @@ from correlator.errors import SourceError
 from correlator.expressions import ExpressionError, TimeLimit
 from correlator.filters import Filter, FilterDefinition, Line, PatternError, Unreadable
 from correlator.model import JOURNAL, SECOND, Event, Micros, parse_prefix
+from correlator.prefilter import Need
 from correlator.syslog import format_entry
 from correlator.whole_lines import Finding, WholeLineReader, WholeLines
 
@@ -38,9 +39,10 @@ class WholeLineFilter(Filter):
             raise PatternError(str(exc)) from exc
         self.quarantined = self._reader.quarantined
 
-    def literals(self) -> Iterator[str]:
-        """Yield, for each thing it looks for, text that such a line must contain."""
-        yield from self._reader.literals()
+    def needs(self) -> Iterator[Need]:
+        """Yield, for each thing it looks for, what every line has that it can be found in."""
+        for literal in self._reader.literals():
+            yield Need(None, texts=(literal,))
 
     def wants(self, identifier: str) -> bool:
         """Lines of any program: which one is meant, its expressions say."""

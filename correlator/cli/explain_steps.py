@@ -22,10 +22,10 @@ def explain_line(
     engine: Engine, text: str, now: Micros, *, only: str | None, ignored_by: Callable[[Source], str | None]
 ) -> dict[str, Any]:
     """Return every step of one line, as data."""
-    from correlator.layouts import read_header
+    from correlator.layouts import TEXT, read_line
     from correlator.syslog import format_instant
 
-    reading = read_header(text, arrived=now)
+    reading = read_line(text, TEXT, arrived=now)
     header = reading.header
     steps: dict[str, Any] = {
         "line": text,
@@ -71,7 +71,7 @@ def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dic
         step |= {"is_for": False, "answer": f"not ours: identifier {identifier!r}, it reads {wanted}"}
         return step, None
     data = text.encode("utf-8", "surrogateescape") + b"\n"
-    if not any(Prefilter(filter_.literals()).candidates(data)):
+    if not any(Prefilter(filter_.needs()).candidates(data)):
         step["answer"] = "not ours: no candidate, the text its patterns need is not there"
         return step, None
     line = make_line(text, arrived=now, layout=filter_.layout)

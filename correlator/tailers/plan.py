@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from correlator.filters import ANY_IDENTIFIER, TRANSPORT, FilterDefinition
+from correlator.filters import TRANSPORT, FilterDefinition
 from correlator.journal_match import fields_of
+from correlator.prefilter import ANY_PROGRAM
 from correlator.settings import CorrelatorSettings
 from correlator.tailers.journal import NOTHING_WANTED, Wanted
 
@@ -59,7 +60,7 @@ def _wanted(readers: Mapping[str, FilterDefinition]) -> Wanted:
         is_open = (
             not definition.identifiers
             or definition.whole_lines is not None
-            or any(ANY_IDENTIFIER in name for name in definition.identifiers)
+            or any(ANY_PROGRAM in name for name in definition.identifiers)
         )
         identifiers = None if is_open or identifiers is None else identifiers | definition.identifiers
     return Wanted(None if identifiers is None else frozenset(identifiers), frozenset(fields))

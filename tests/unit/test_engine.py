@@ -159,7 +159,7 @@ def test_a_prefix_denies_its_addresses(make_engine):
 def test_a_long_line_is_cut_and_counted(make_engine):
     """No line is larger than the bound, whatever was written."""
     engine = make_engine()
-    engine.feed(_chunk("x" * 20_000 + "attackalert: \n"))
+    engine.feed(_chunk(_line("192.0.2.9", 1)[:-1] + "x" * 20_000 + "\n"))
     assert engine.origins[LOG].cut == 1
 
 
