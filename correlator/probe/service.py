@@ -277,9 +277,9 @@ class _Probe:
                 self._lookups.tend(now)
             for timer in self._timers:
                 timer.fire(now)
-            left_out = self._watch.limit.take_left_out(now)
-            if left_out:
-                self._write(format_left_out(left_out, self._watch.limit.limit))
+            for limit in (self._watch.limit, self._watch.proven_limit):
+                if left_out := limit.take_left_out(now):
+                    self._write(format_left_out(left_out, limit.limit))
 
     def _read_packets(self, capture: Capture) -> None:
         """Work off what is queued, up to a batch: the path from a packet to its line."""
@@ -341,7 +341,8 @@ class _Probe:
     def _milliseconds_left(self) -> int:
         due = min(timer.due for timer in self._timers)
         lookups = None if self._lookups is None else self._lookups.next_due()
-        for other in (self._watch.limit.next_due(), self._open_ports.next_due(), lookups):
+        limits = (self._watch.limit.next_due(), self._watch.proven_limit.next_due())
+        for other in (*limits, self._open_ports.next_due(), lookups):
             if other is not None:
                 due = min(due, other)
         left = max(0, -(-(due - read_monotonic()) // 1000))

@@ -70,6 +70,8 @@ class Watch:
         self.counters = Counters()
         self.in_use = {TCP: PortsInUse(settings.linger), UDP: PortsInUse(settings.linger)}
         self.limit = RateLimit(settings.lines_a_second)
+        self.proven_limit = RateLimit(settings.lines_a_second)
+        """For finished handshakes: a flood of forged packets must not keep them out of the log."""
         self.own_addresses: frozenset[bytes] = frozenset()
         self._watched = {TCP: _mark_tcp(settings), UDP: _mark_udp(settings)}
         self._devices = frozenset(settings.interfaces)
@@ -176,11 +178,20 @@ class Watch:
         if not is_ours or self._is_unjudged(source, ""):
             self.counters.own += 1
             return _NO_LINES
-        if not self.limit.admits(now):
+        limit = self.proven_limit if protocol == TCP else self.limit
+        if not limit.admits(now):
             self.counters.left_out += 1
             return _NO_LINES
-        if self._passes_over(source) or self._waits_for_more(protocol, source, is_connect=True):
-            return _NO_LINES
+        if self._is_ignored(source):
+            self.counters.ignored += 1
+        elif not self._triggers[protocol, True].is_reached(source):
+            self.counters.below_trigger += 1
+        else:
+            return self._report_connect(protocol, port, source, now)
+        limit.give_back()
+        return _NO_LINES
+
+    def _report_connect(self, protocol: int, port: int, source: bytes, now: Micros) -> tuple[str, ...]:
         self.counters.reported += 1
         address = spell_address(source)
         name = self._name_of(address, now)
@@ -220,9 +231,9 @@ class Watch:
         self.counters.ignored += 1
         return True
 
-    def _waits_for_more(self, protocol: int, source: bytes, *, is_connect: bool = False) -> bool:
+    def _waits_for_more(self, protocol: int, source: bytes) -> bool:
         """True for a hit below the trigger; its line's place is free again."""
-        if self._triggers[protocol, is_connect].is_reached(source):
+        if self._triggers[protocol, False].is_reached(source):
             return False
         self.limit.give_back()
         self.counters.below_trigger += 1
