@@ -27,7 +27,16 @@ from correlator.enforcer.never_block import NeverBlock
 from correlator.enforcer.protocol import DeedEvent
 from correlator.engine import Engine, Step, format_decision
 from correlator.errors import PortwardError
-from correlator.kernel.process import die_with_parent, hold_lock, keep_capabilities, notify, run_ahead
+from correlator.kernel.process import (
+    CAP_DAC_OVERRIDE,
+    Watchdog,
+    die_with_parent,
+    hold_lock,
+    is_root_among_others,
+    keep_capabilities,
+    notify,
+    run_ahead,
+)
 from correlator.memory import Memory
 from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Source, printable
 from correlator.outbox import Outbox
@@ -60,15 +69,22 @@ def run_correlator(
     run_ahead()
     sys.setswitchinterval(_SWITCH_SECONDS)
     paths = site.paths
-    paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with hold_lock(paths.run / "correlator.lock", "correlator"):
-        keep_capabilities()
+    paths.correlator_run.mkdir(mode=0o755, parents=True, exist_ok=True)
+    paths.correlator_state.mkdir(mode=0o750, parents=True, exist_ok=True)
+    with hold_lock(paths.correlator_run / "correlator.lock", "correlator"):
+        keep_capabilities(*_needed_capabilities(site))
         correlator = Correlator(site, load=load, stream=stream)
         try:
             correlator.run()
         finally:
             correlator.close()
     return 0
+
+
+def _needed_capabilities(site: Site) -> tuple[int, ...]:
+    """Return what must stay: nothing; as root with folders of another user, the right to write there."""
+    folders = (site.paths.correlator_run, site.paths.correlator_state, site.paths.alert_log.parent)
+    return (CAP_DAC_OVERRIDE,) if is_root_among_others(*folders) else ()
 
 
 def now_micros() -> Micros:
@@ -119,6 +135,7 @@ class Correlator:
         self._prune_at: Micros = 0
         self._counts = {"blocks": 0, "observed": 0, "ignored": 0, "failed": 0}
         self._reloaded = Reload()
+        self._watchdog = Watchdog()
 
     def run(self) -> None:
         """Loop until told to stop."""
@@ -153,6 +170,7 @@ class Correlator:
     def _turn(self) -> None:
         """Read a piece of whatever there is and act on it."""
         self._now = now_micros()
+        self._watchdog.tend()
         # what the probe tells of itself needs no watch of its folder
         for arrived in self._sources.read(is_nudged=self._nudge.take()):
             step = self._engine.feed(arrived)
@@ -163,6 +181,7 @@ class Correlator:
             if self._is_stopping:
                 return
             self._now = now_micros()
+            self._watchdog.tend()
             if self._is_due(self._status_at, _STATUS_EVERY):
                 self._tell_status()
         if self._is_told_to_reload:

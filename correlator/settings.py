@@ -15,7 +15,11 @@ from correlator.model import SECOND, Micros, Source
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Where things lie on this host."""
+    """Where things lie on this host.
+
+    Below `run` each process has a folder of its own, because they are different users: none can stand in for
+    another, or take away what another left there.
+    """
 
     alert_log: Path = Path("/var/log/portward/alert.log")
     state: Path = Path("/var/lib/portward")
@@ -26,24 +30,39 @@ class Paths:
     syslog: Path = Path("/dev/log")
 
     @property
+    def probe_run(self) -> Path:
+        """The probe's own folder below `run`."""
+        return self.run / "probe"
+
+    @property
+    def correlator_run(self) -> Path:
+        """The correlator's own folder below `run`."""
+        return self.run / "correlator"
+
+    @property
+    def enforcer_run(self) -> Path:
+        """The enforcer's own folder below `run`."""
+        return self.run / "enforcer"
+
+    @property
     def enforcer_socket(self) -> Path:
         """Where the enforcer takes requests."""
-        return self.run / "enforcer.sock"
+        return self.enforcer_run / "enforcer.sock"
 
     @property
     def correlator_status(self) -> Path:
         """Where the correlator leaves its counters, as JSON, every two seconds."""
-        return self.run / "correlator.json"
+        return self.correlator_run / "correlator.json"
 
     @property
     def nudge_socket(self) -> Path:
         """Where the correlator is told that the alert log has a new line; a hint that may be lost."""
-        return self.run / "nudge.sock"
+        return self.correlator_run / "nudge.sock"
 
     @property
     def probe_status(self) -> Path:
         """Where the probe leaves its counters, as JSON, every two seconds."""
-        return self.run / "probe.json"
+        return self.probe_run / "probe.json"
 
     @property
     def blocks_database(self) -> Path:
@@ -51,9 +70,14 @@ class Paths:
         return self.state / "blocks.sqlite"
 
     @property
+    def correlator_state(self) -> Path:
+        """The correlator's own folder below `state`; the rest of `state` is the enforcer's."""
+        return self.state / "correlator"
+
+    @property
     def correlator_database(self) -> Path:
         """The correlator's positions, strikes and decisions."""
-        return self.state / "correlator.sqlite"
+        return self.correlator_state / "correlator.sqlite"
 
 
 PROBE_MODES = ("tcp", "udp", "stcp", "sudp", "atcp", "audp")

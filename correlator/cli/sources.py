@@ -97,7 +97,7 @@ def _size(count: int) -> str:
 
 def _run_reload(options: argparse.Namespace) -> int:
     paths = sites.load_settings(options).paths
-    pid = _find_correlator(paths.run / "correlator.lock")
+    pid = _find_correlator(paths.correlator_run / "correlator.lock")
     before = read_correlator(paths.correlator_status).get("reload", {}).get("count", 0)
     os.kill(pid, signal.SIGHUP)
     deadline = time.monotonic() + _ANSWER_SECONDS

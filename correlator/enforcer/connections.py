@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from correlator.enforcer.fields import MAX_LINE
+from correlator.enforcer.peers import Peer
 from correlator.enforcer.protocol import (
     Answer,
     BlockInForce,
@@ -37,10 +38,10 @@ _PAGE_BYTES = MAX_LINE - 1024
 class Connection:
     """A connected client. `now` counts seconds on any steady clock."""
 
-    def __init__(self, connected: socket.socket, user: str) -> None:
+    def __init__(self, connected: socket.socket, peer: Peer) -> None:
         connected.setblocking(False)
         self.socket = connected
-        self.user = user
+        self.peer = peer
         self.is_watching = False
         self._received = bytearray()
         self._lines: list[bytes] = []

@@ -6,10 +6,14 @@ import contextlib
 import os
 import socket
 import stat
-from pathlib import Path
 
 from correlator.errors import PermissionDeniedError, PortwardError
-from correlator.kernel.process import CAP_DAC_OVERRIDE, CAP_NET_ADMIN, keep_capabilities
+from correlator.kernel.process import (
+    CAP_DAC_OVERRIDE,
+    CAP_NET_ADMIN,
+    is_root_among_others,
+    keep_capabilities,
+)
 from correlator.settings import Paths
 
 
@@ -34,16 +38,8 @@ def listen(paths: Paths) -> socket.socket:
 
 def keep_what_is_needed(paths: Paths) -> None:
     """Keep what nftables needs, and root's right over files only where a folder belongs to somebody else."""
-    folders = {paths.run, paths.state, paths.history.parent, paths.blocked.parent}
-    strange = sorted(str(folder) for folder in folders if not _is_ours(folder))
-    if strange and os.geteuid() == 0:
+    folders = (paths.enforcer_run, paths.state, paths.history.parent, paths.blocked.parent)
+    if is_root_among_others(*folders):
         keep_capabilities(CAP_NET_ADMIN, CAP_DAC_OVERRIDE, for_children=True)
     else:
         keep_capabilities(CAP_NET_ADMIN, for_children=True)
-
-
-def _is_ours(folder: Path) -> bool:
-    try:
-        return os.stat(folder).st_uid == os.geteuid()
-    except OSError:
-        return True  # its absence is told where it is needed

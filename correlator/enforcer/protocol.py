@@ -3,7 +3,7 @@
 A request has a `verb` of a closed list and an `id` that the answer repeats. Whoever sends it is believed
 in nothing: every field is checked for type, length and control characters, an unknown key or a key given
 twice is refused, and what cannot be parsed becomes a `RequestError` that names the field. Try it with
-`echo '{"id":1,"verb":"status"}' | socat - UNIX-CONNECT:/run/portward/enforcer.sock`.
+`echo '{"id":1,"verb":"status"}' | socat - UNIX-CONNECT:/run/portward/enforcer/enforcer.sock`.
 
 Lines that begin an `event` answer no request: a connection that asked to `watch` gets them as they happen.
 Pure: bytes in, frozen values out.

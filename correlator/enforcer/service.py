@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import selectors
 import signal
 import socket
 import sqlite3
-import struct
 import sys
 import time
 from collections.abc import Callable
@@ -32,6 +30,7 @@ from correlator.enforcer.keeping import BackendError
 from correlator.enforcer.lines import Printer
 from correlator.enforcer.never_block import NeverBlock
 from correlator.enforcer.nftables import NftablesBackend
+from correlator.enforcer.peers import MOST_LOOKERS, Peer, find_peer
 from correlator.enforcer.records import Records
 from correlator.enforcer.runner import Runner
 from correlator.enforcer.tripwire import Tripwire
@@ -50,7 +49,7 @@ MOST_CLIENTS = 32
 _BACKLOG = 128
 _CLOCK_STEP: Micros = SECOND
 _LONGEST_SLEEP = 1.0  # as often we look who is never blocked, before a request has to
-_PEER = struct.Struct("=iii")
+_MAY_LOOK = "this user may look and change nothing: ask as root"
 
 
 def run_enforcer(settings: EnforcerSettings) -> int:
@@ -61,9 +60,9 @@ def run_enforcer(settings: EnforcerSettings) -> int:
     die_with_parent()
     run_ahead()
     paths = settings.paths
-    paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+    paths.enforcer_run.mkdir(mode=0o755, parents=True, exist_ok=True)
     paths.state.mkdir(mode=0o750, parents=True, exist_ok=True)
-    with hold_lock(paths.run / "enforcer.lock", "enforcer"):
+    with hold_lock(paths.enforcer_run / "enforcer.lock", "enforcer"):
         keep_what_is_needed(paths)
         with contextlib.closing(NftablesBackend()) as backend, contextlib.closing(listen(paths)) as listener:
             store = BlockStore.open(paths.blocks_database)
@@ -106,6 +105,7 @@ class Service:
         )
         self._tripwire = Tripwire(settings.tripwire, backend.run, self._never_block, self._complain)
         self._listener = listener
+        self._group = os.stat(settings.paths.enforcer_socket).st_gid
         self._clients: set[Connection] = set()
         self._is_stopping = False
         self._is_told_to_sync = False
@@ -248,30 +248,28 @@ class Service:
             connected, _ = self._listener.accept()
         except OSError:
             return
-        user = self._user_of(connected)
-        if user is None or len(self._clients) >= MOST_CLIENTS:
-            why = f"at most {MOST_CLIENTS} clients at once" if user is not None else "this user may not ask"
+        peer = find_peer(connected, allowed=self._settings.allowed_users, group=self._group)
+        if why := self._why_not(peer):
             connected.setblocking(False)
             with contextlib.suppress(OSError):
                 connected.send(protocol.encode_answer(protocol.ErrorAnswer(None, why)))
             connected.close()
             return
-        client = Connection(connected, user)
+        client = Connection(connected, peer)
         self._clients.add(client)
         self._selector.register(client, selectors.EVENT_READ, client)
 
-    def _user_of(self, connected: socket.socket) -> str | None:
-        """Return the peer's user name where it may ask, by what the kernel says of it."""
-        packed = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        _process, user_id, _group = _PEER.unpack(packed)
-        try:
-            name = pwd.getpwuid(user_id).pw_name
-        except KeyError:
-            name = str(user_id)
-        if user_id in {0, os.geteuid()} or name in self._settings.allowed_users:
-            return name
-        self._complain(f"user {name} was turned away: not one of allowed_users in the settings")
-        return None
+    def _why_not(self, peer: Peer) -> str:
+        """Return why this user gets no connection, empty where they do."""
+        if not peer.may_look:
+            self._complain(f"user {peer.name} was turned away: not one of allowed_users in the settings")
+            return "this user may not ask"
+        if len(self._clients) >= MOST_CLIENTS:
+            return f"at most {MOST_CLIENTS} clients at once"
+        lookers = sum(not client.peer.may_change for client in self._clients)
+        if not peer.may_change and lookers >= MOST_LOOKERS:
+            return f"at most {MOST_LOOKERS} clients at once that only look"
+        return ""
 
     def _serve(self, client: Connection, events: int) -> None:
         if events & selectors.EVENT_READ and not client.has_lines and not client.receive():
@@ -292,6 +290,9 @@ class Service:
                 client.flush(time.monotonic())
                 self._drop(client)
                 return False
+            return True
+        if not client.peer.may_ask(request):
+            client.send(protocol.ErrorAnswer(request.id, _MAY_LOOK))
             return True
         self._asking = client
         try:

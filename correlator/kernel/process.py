@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,22 @@ def notify(state: str) -> bool:
         except OSError:
             return False
     return True
+
+
+class Watchdog:
+    """Tells the service manager that we still work, twice in each of its periods; else it does nothing."""
+
+    def __init__(self) -> None:
+        period = os.environ.get("WATCHDOG_USEC", "")
+        is_for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self._every = int(period) / 2e6 if period.isdecimal() and is_for_us else None
+        self._due = 0.0
+
+    def tend(self) -> None:
+        """Say so where it is due; to be called between any two bounded pieces of work."""
+        if self._every is not None and (now := time.monotonic()) >= self._due:
+            self._due = now + self._every
+            notify("WATCHDOG=1")
 
 
 def die_with_parent() -> None:
@@ -102,6 +119,17 @@ def keep_capabilities(*kept: int, for_children: bool = False) -> None:
             if allowed & (1 << number):
                 _prctl(_PR_CAP_AMBIENT, 2, number)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def is_root_among_others(*folders: Path) -> bool:
+    """True where we are root and must write in a folder of another user: that takes CAP_DAC_OVERRIDE."""
+    if os.geteuid() != 0:
+        return False
+    for folder in folders:
+        with contextlib.suppress(OSError):  # its absence is told where it is needed
+            if folder.stat().st_uid != 0:
+                return True
+    return False
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from correlator.kernel.process import (
     CAP_DAC_OVERRIDE,
     die_with_parent,
     hold_lock,
+    is_root_among_others,
     keep_capabilities,
     notify,
     run_ahead,
@@ -66,9 +67,10 @@ def run_probe(settings: ProbeSettings) -> int:
     run_ahead()
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(signals_as_bytes())
-        settings.paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        settings.paths.probe_run.mkdir(mode=0o755, parents=True, exist_ok=True)
         for mode in settings.modes:  # two in one mode would report every packet twice
-            stack.enter_context(hold_lock(settings.paths.run / f"probe-{mode}.lock", f"probe in mode {mode}"))
+            lock = settings.paths.probe_run / f"probe-{mode}.lock"
+            stack.enter_context(hold_lock(lock, f"probe in mode {mode}"))
         writer = _make_writer(settings)
         stack.callback(writer.close)
         sockets = SocketTable()
@@ -150,13 +152,8 @@ def _open_captures(settings: ProbeSettings, watch: Watch) -> list[Capture]:
 
 def _needed_capabilities(settings: ProbeSettings) -> tuple[int, ...]:
     """Return what must stay: nothing; as root with a log folder of another user, the right to write there."""
-    if os.geteuid() != 0:
-        return ()
-    folders = (settings.paths.alert_log.parent, settings.paths.probe_status.parent)
-    with contextlib.suppress(OSError):
-        if all(folder.stat().st_uid == 0 for folder in folders):
-            return ()
-    return (CAP_DAC_OVERRIDE,)
+    folders = (settings.paths.alert_log.parent, settings.paths.probe_run)
+    return (CAP_DAC_OVERRIDE,) if is_root_among_others(*folders) else ()
 
 
 class _Descriptors(NamedTuple):

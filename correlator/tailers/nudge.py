@@ -19,6 +19,8 @@ class NudgeReceiver:
         before = os.umask(0o117)
         try:
             self._socket.bind(os.fspath(path))
+            # its folder may hand on the group of those who read our counters: the probe is in ours instead
+            os.chown(path, -1, os.getegid())
         finally:
             os.umask(before)
 

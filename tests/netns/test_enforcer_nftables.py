@@ -538,6 +538,37 @@ def test_a_user_who_is_not_allowed_is_turned_away(running: Running) -> None:
     assert "user nobody was turned away" in running.output.read_text()
 
 
+def test_a_member_of_the_sockets_group_may_look_and_change_nothing(running: Running) -> None:
+    """With the packaged set-up that is adm: whoever may read the logs may read who is blocked."""
+    client = running.start()
+    running.block(client, STRANGER4)
+    path = running.paths.enforcer_socket
+    for folder in path.parents:
+        if str(folder).startswith("/tmp/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    code = (
+        "import os, socket, sys; os.setgroups([]); os.setgid(0); os.setuid(65534);"
+        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); file = s.makefile('rwb', 0)\n"
+        "for line in sys.argv[2:]: file.write(line.encode() + b'\\n');"
+        " print(file.readline().decode(), end='')"
+    )
+    asked = (
+        '{"id":1,"verb":"list"}',
+        '{"id":2,"verb":"release"}',
+        '{"id":3,"verb":"block","source":"192.0.2.77","request":"x","reason":"y"}',
+    )
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", code, str(path), *asked],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["answer"] for answer in answers] == ["blocks", "error", "error"], done
+    assert {str(block.source) for block in client.blocks()} == {STRANGER4}
+
+
 def test_nonsense_is_answered_and_too_long_a_line_ends_the_connection(running: Running) -> None:
     """Nothing that is sent stops the enforcer, or grows it."""
     client = running.start()

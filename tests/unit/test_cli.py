@@ -201,8 +201,8 @@ def test_a_block_that_the_enforcer_would_not_take_is_a_usage_error(run, argument
 
 def test_an_error_of_the_enforcer_is_shown_by_its_detail(run, folder):
     """Never by the name of a type of ours."""
-    (folder / "run").mkdir()
-    with socket.create_server(str(folder / "run/enforcer.sock"), family=socket.AF_UNIX) as server:
+    (folder / "run/enforcer").mkdir(parents=True)
+    with socket.create_server(str(folder / "run/enforcer/enforcer.sock"), family=socket.AF_UNIX) as server:
 
         def answer():
             connection, _ = server.accept()
@@ -222,9 +222,11 @@ def test_an_error_of_the_enforcer_is_shown_by_its_detail(run, folder):
 )
 def test_a_correlator_that_fell_silent_is_not_running(run, folder, age, state):
     """Its process may hang: what it last wrote must be young."""
-    (folder / "run").mkdir()
+    (folder / "run/correlator").mkdir(parents=True)
     updated = time.time_ns() // 1000 - age * SECOND
-    (folder / "run/correlator.json").write_text(json.dumps({"pid": os.getpid(), "updated": updated}))
+    (folder / "run/correlator/correlator.json").write_text(
+        json.dumps({"pid": os.getpid(), "updated": updated})
+    )
     status, output, _ = run("status", "--json")
     assert (status, json.loads(output)["correlator"]["state"]) == (1, state)
 

@@ -110,14 +110,14 @@ def test_what_may_not_be_read_is_one_line(spawn, open_folder, command, locked, s
 @pytest.mark.parametrize(
     ("command", "name"),
     [
-        (["why", "198.51.100.9"], "correlator.sqlite"),
-        (["explain", "x"], "correlator.sqlite"),
+        (["why", "198.51.100.9"], "correlator/correlator.sqlite"),
+        (["explain", "x"], "correlator/correlator.sqlite"),
         (["history"], "blocks.sqlite"),
     ],
 )
 def test_a_damaged_database_is_one_line(spawn, folder, command, name, content):
     """Status 74 and the file, where it is empty or none at all."""
-    (folder / "state").mkdir()
+    (folder / "state/correlator").mkdir(parents=True)
     (folder / "state" / name).write_bytes(content)
     _assert_one_line(spawn(*command), 74, f"{name}: cannot be read")
 

@@ -26,7 +26,7 @@ def folder(tmp_path):
         '[jail.scan]\nfilters = ["portsentry"]\nthreshold = 3\nspan = "10m"\nspoofable_a_minute = 0\n'
         '[jail.account]\nfilters = ["sshd"]\nkey = "user"\nthreshold = 5\nspan = "10m"\nmode = "block"\n'
     )
-    (tmp_path / "state").mkdir()
+    (tmp_path / "state/correlator").mkdir(parents=True)
     return tmp_path
 
 
@@ -65,7 +65,7 @@ def remember(folder):
                 fields={"user": user},
             )
             verdicts.append(counting.judge(event, ignored_by=lambda _: None, is_denied=lambda _: False))
-        state = State(folder / "state/correlator.sqlite")
+        state = State(folder / "state/correlator/correlator.sqlite")
         decision = verdicts[-1].decision
         if decision is None:
             state.record(positions={}, strikes=[verdict.strike for verdict in verdicts])
@@ -126,7 +126,7 @@ def test_why_not_says_what_became_of_a_decision(run, remember, folder, *, kind, 
     """Observed, over, or not carried out."""
     decision = remember(20, 10, decide=True)
     if kind is not None:
-        state = State(folder / "state/correlator.sqlite")
+        state = State(folder / "state/correlator/correlator.sqlite")
         blocking = replace(
             decision, request="account:x", jail="account", is_observed=False, at=decision.at + 1
         )
@@ -154,8 +154,8 @@ def test_why_not_says_never_seen_and_that_nobody_looks(run, folder):
         "quarantined": {"f": {"p": "ran over"}},
         "sources": [{"origin": "/log", "trouble": "x"}],
     }
-    (folder / "run").mkdir()
-    (folder / "run/correlator.json").write_text(json.dumps(trouble))
+    (folder / "run/correlator").mkdir(parents=True)
+    (folder / "run/correlator/correlator.json").write_text(json.dumps(trouble))
     output = run("why-not", ADDRESS)[1]
     assert "not running" not in output
     assert "a line of /log is not read: x" in output

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -71,7 +72,7 @@ class _Correlator:
     def status(self):
         """Return what it left about itself."""
         try:
-            return json.loads((self.folder / "run/correlator.json").read_text())
+            return json.loads((self.folder / "run/correlator/correlator.json").read_text())
         except (OSError, ValueError):
             return {}
 
@@ -172,7 +173,8 @@ def test_settings_of_the_others_are_named(correlator, capsys):
 
 def test_without_a_correlator_there_is_nothing_to_reload(correlator, capsys):
     """A lock file that nobody holds is no process, whatever number stands in it."""
-    (correlator.folder / "run/correlator.lock").write_text("1\n")
+    (correlator.folder / "run/correlator").mkdir(parents=True)
+    (correlator.folder / "run/correlator/correlator.lock").write_text("1\n")
     assert correlator.reload() == 69
     assert "no correlator runs here" in capsys.readouterr().err
 
@@ -249,3 +251,15 @@ def test_the_journal_and_files_are_read_at_once(correlator, tmp_path):
 
 def _row(correlator, origin):
     return next(row for row in correlator.status()["sources"] if row["origin"] == origin)
+
+
+def test_the_watchdog_hears_from_a_correlator_that_works(correlator, tmp_path):
+    """A unit with WatchdogSec restarts whoever falls silent: READY first, then WATCHDOG again and again."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(str(tmp_path / "notify.sock"))
+    listener.settimeout(20)
+    environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify.sock"), "WATCHDOG_USEC": "200000"}
+    correlator.start(env=environment)
+    heard = [listener.recv(999) for _ in range(4)]
+    listener.close()
+    assert heard == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1", b"WATCHDOG=1"]

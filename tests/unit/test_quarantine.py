@@ -49,7 +49,7 @@ def correlate(tmp_path):
 
 def _status(folder):
     try:
-        return json.loads((folder / "run/correlator.json").read_text())
+        return json.loads((folder / "run/correlator/correlator.json").read_text())
     except (OSError, ValueError):
         return {}
 

@@ -1,0 +1,51 @@
+"""Who is at the other end of a connection, and what they may ask; the kernel says it, nobody else.
+
+Root, the enforcer's own user and `allowed_users` may ask anything. The members of the socket's group may look
+(`list`, `status`, `watch`): with the packaged set-up that is adm, whose members read the logs anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import struct
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from correlator.enforcer import protocol
+
+MOST_LOOKERS = 8
+"""Of those who may only look at once: the correlator must always find a place."""
+_PEER = struct.Struct("=iii")
+_LOOKS = (protocol.ListRequest, protocol.StatusRequest, protocol.WatchRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A user, and whether they may change anything."""
+
+    name: str
+    may_look: bool
+    may_change: bool
+
+    def may_ask(self, request: protocol.Request) -> bool:
+        """True where this user may make this request."""
+        return self.may_change or (self.may_look and isinstance(request, _LOOKS))
+
+
+def find_peer(connected: socket.socket, *, allowed: AbstractSet[str], group: int) -> Peer:
+    """Return who connected; `group` is the number of the group whose members may look.
+
+    Source: unix(7), SO_PEERCRED: the user at the time of connect().
+    """
+    packed = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    _process, user_id, main_group = _PEER.unpack(packed)
+    groups = {main_group}
+    try:
+        name = pwd.getpwuid(user_id).pw_name
+        groups |= {*os.getgrouplist(name, main_group)}
+    except KeyError:
+        name = str(user_id)
+    may_change = user_id in {0, os.geteuid()} or name in allowed
+    return Peer(name, may_change or group in groups, may_change)
