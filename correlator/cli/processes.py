@@ -88,6 +88,7 @@ def _run_probe(options: argparse.Namespace) -> int:
 def _read_capture(options: argparse.Namespace, settings: ProbeSettings) -> int:
     from correlator.alerts.stamps import Stamps
     from correlator.attackalert import SYSLOG_IDENTIFIER
+    from correlator.probe.ignored import IgnoreFile
     from correlator.probe.replay import replay_capture, survey_capture
     from correlator.probe.shown import spell_json
     from correlator.probe.watch import Counters, spell_address
@@ -101,7 +102,8 @@ def _read_capture(options: argparse.Namespace, settings: ProbeSettings) -> int:
     stamps = Stamps()
     found = 0
     counters = Counters()
-    for at, text in replay_capture(options.read, settings, survey, counters):
+    ignored = IgnoreFile(settings.paths.ignore, complain, must_exist=settings.compat)
+    for at, text in replay_capture(options.read, settings, survey, counters, ignored.covers):
         found += 1
         stamp = stamps.alert_log(at)
         if options.json:

@@ -8,7 +8,7 @@ connect mode opens ports, and a capture shows none: only stealth and advanced mo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,10 +76,15 @@ def survey_capture(path: Path, own: Collection[bytes] = ()) -> Survey:
 
 
 def replay_capture(
-    path: Path, settings: ProbeSettings, survey: Survey, counters: Counters | None = None
+    path: Path,
+    settings: ProbeSettings,
+    survey: Survey,
+    counters: Counters | None = None,
+    is_ignored: Callable[[bytes], bool] = lambda _source: False,
 ) -> Iterator[Line]:
     """Yield the lines in the order of the file, and count in `counters` what became of its packets.
 
+    Hosts that are ignored today leave no line; names are not looked up.
     Raises: CaptureFileError for a file that cannot be read, or where no mode watches packets.
     """
 
@@ -87,9 +92,12 @@ def replay_capture(
         known = (packet.protocol, packet.destination_port) in survey.busy
         return Taker.PEER if known else Taker.NOBODY
 
-    watch = Watch(settings, find_taker)
+    watch = Watch(settings, find_taker, is_ignored)
     watch.own_addresses = survey.own
     watch.counters = watch.counters if counters is None else counters
+    if settings.compat:
+        busy = {each: [port for protocol, port in survey.busy if protocol == each] for each in (TCP, UDP)}
+        watch.watch_without_a_list(busy)
     if not watch.watched_ranges(TCP) and not watch.watched_ranges(UDP):
         raise CaptureFileError(f"modes {' '.join(settings.modes)}: expected one that watches packets")
     sees_hidden = settings.hidden_scans and not settings.compat

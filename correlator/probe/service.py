@@ -90,7 +90,7 @@ def run_probe(settings: ProbeSettings) -> int:
         }
         _learn_ports(watch, sockets, read_monotonic())
         if settings.compat:
-            _watch_without_a_list(settings, watch, sockets)
+            watch.watch_without_a_list({each: _unbindable(sockets, each) for each in (TCP, UDP)})
         captures = _open_captures(settings, watch)
         for capture in captures:
             stack.callback(capture.close)
@@ -125,18 +125,9 @@ def _learn_ports(watch: Watch, sockets: SocketTable, now: Micros) -> None:
         in_use.forget(now)
 
 
-def _watch_without_a_list(settings: ProbeSettings, watch: Watch, sockets: SocketTable) -> None:
-    """Watch all ports where PortSentry does: with none in use and none excluded its list of limits is empty.
-
-    In use for it is what it cannot bind on 0.0.0.0: for that a service on loopback is enough.
-    """
-    for mode, excluded in (("atcp", settings.exclude_tcp), ("audp", settings.exclude_udp)):
-        if mode not in settings.modes or excluded:
-            continue
-        listening = sockets.listening(protocol_of(mode))
-        used = [port for address, port in listening if len(address) == 4 or not any(address)]
-        if not any(names_port(mode, settings, port) for port in used):
-            watch.watch_all(protocol_of(mode))
+def _unbindable(sockets: SocketTable, protocol: int) -> list[int]:
+    """Return the ports that cannot be bound on 0.0.0.0: for that a service on loopback is enough."""
+    return [port for address, port in sockets.listening(protocol) if len(address) == 4 or not any(address)]
 
 
 def _open_captures(settings: ProbeSettings, watch: Watch) -> list[Capture]:

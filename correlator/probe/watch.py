@@ -10,12 +10,12 @@ would take it.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from correlator.attackalert import CONNECT, format_ip_options, format_probe
 from correlator.model import Micros
-from correlator.probe.announce import PROTOCOLS
+from correlator.probe.announce import PROTOCOLS, names_port, protocol_of
 from correlator.probe.kernel_filter import MOST_RANGES, PortRanges
 from correlator.probe.packets import TCP, UDP, Packet
 from correlator.probe.ports import PORTS, PortsInUse, list_ranges, mark_ranges
@@ -68,6 +68,7 @@ class Watch:
         name_of: Callable[[str, Micros], str] = lambda address, _now: address,
     ) -> None:
         self.counters = Counters()
+        self._settings = settings
         self.in_use = {TCP: PortsInUse(settings.linger), UDP: PortsInUse(settings.linger)}
         self.limit = RateLimit(settings.lines_a_second)
         self.proven_limit = RateLimit(settings.lines_a_second)
@@ -90,9 +91,18 @@ class Watch:
         """Return the ports that packets are judged for, joined as far as the kernel filter must have it."""
         return list_ranges(self._watched[protocol], MOST_RANGES)
 
-    def watch_all(self, protocol: int) -> None:
-        """Watch every port there is."""
-        self._watched[protocol][:] = b"\x01" * PORTS
+    def watch_without_a_list(self, in_use: Mapping[int, Collection[int]]) -> None:
+        """Watch every port there is where PortSentry does: an advanced mode with nothing to leave out.
+
+        `in_use`: the ports of each protocol that PortSentry could not bind; its limit is then forgotten.
+        """
+        settings = self._settings
+        for mode, excluded in (("atcp", settings.exclude_tcp), ("audp", settings.exclude_udp)):
+            protocol = protocol_of(mode)
+            if mode not in settings.modes or excluded:
+                continue
+            if not any(names_port(mode, settings, port) for port in in_use[protocol]):
+                self._watched[protocol][:] = b"\x01" * PORTS
 
     def exclude(self, protocol: int, ports: Iterable[int]) -> None:
         """Watch these ports no longer, whatever becomes of their services."""

@@ -189,6 +189,17 @@ def test_modes_and_the_limit_hold(tmp_path: Path) -> None:
     assert found[2:] == ["adminalert: 3 probes left out of the log, limit is 2 lines a second"]
 
 
+def test_ignored_hosts_leave_no_line_here_either(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The ignore file as it stands now; bad lines of it go to standard error."""
+    path = write(tmp_path / "x.pcap", bytes(syn(25)), bytes(syn(26, source="192.0.2.3")), link=101)
+    (tmp_path / "portward.toml").write_text(f'[paths]\nignore = "{tmp_path}/ignore"\n')
+    (tmp_path / "ignore").write_text(f"{THEM}\nnobody\n")
+    assert main(["probe", "--read", str(path), "--own", US, "--config", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert [line.rsplit(" ", 1)[1] for line in told.out.splitlines()] == ["26"]
+    assert told.err.startswith(f"adminalert: {tmp_path}/ignore:2: entry: got 'nobody'")
+
+
 def test_the_command_prints_lines_and_writes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In the alert log's form, or as JSON; status 1 where there is nothing to say, 65 for no capture."""
     path = write(tmp_path / "x.pcap", bytes(syn(25)), link=101)

@@ -1,11 +1,13 @@
 """What is reported and what is not, with a stand-in for the kernel's answer."""
 
 import socket
+from typing import Any
 
 import pytest
 
 from correlator.drill.packets import Route, build_tcp
 from correlator.model import SECOND
+from correlator.probe.kernel_filter import PortRanges
 from correlator.probe.packets import TCP, UDP, Packet, parse_packet
 from correlator.probe.sockets import Taker
 from correlator.probe.watch import Watch
@@ -209,8 +211,20 @@ def test_what_a_service_takes_is_no_hit(kernel: Kernel) -> None:
     assert [len(watch.judge(probe(), "eth0", 0, b"")) for _ in range(3)] == [0, 1, 1]
 
 
-def test_a_watch_of_all_ports_has_no_gaps(watch: Watch) -> None:
-    """What an empty list of limits means to PortSentry."""
-    watch.watch_all(TCP)
-    assert watch.watched_ranges(TCP) == ((0, 65535),)
-    assert [len(watch.judge(probe(port), "eth0", 0, b"")) for port in (0, 113, 65535)] == [1, 1, 1]
+@pytest.mark.parametrize(
+    ("options", "in_use", "expected"),
+    [
+        ({"exclude_tcp": ()}, (), ((0, 65535),)),
+        ({"exclude_tcp": ()}, (2000,), ((0, 65535),)),
+        ({"exclude_tcp": ()}, (1023,), ((0, 1023),)),
+        ({"exclude_tcp": (2000,)}, (), ((0, 1023),)),
+        ({"exclude_tcp": (), "modes": ("stcp",), "tcp_list": (7,)}, (), ((7, 7),)),
+    ],
+)
+def test_without_a_port_to_leave_out_all_are_watched(
+    kernel: Kernel, options: dict[str, Any], in_use: tuple[int, ...], expected: PortRanges
+) -> None:
+    """What an empty list means to PortSentry; one port in use or excluded, and its limit holds."""
+    watch = make_watch(kernel, ProbeSettings(tcp_ports=((0, 1023),), **options))
+    watch.watch_without_a_list({TCP: in_use, UDP: ()})
+    assert watch.watched_ranges(TCP) == expected
