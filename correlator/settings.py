@@ -22,6 +22,7 @@ class Paths:
     """
 
     alert_log: Path = Path("/var/log/portward/alert.log")
+    packet_log: Path = Path("/var/log/portward/packets.log")
     state: Path = Path("/var/lib/portward")
     run: Path = Path("/run/portward")
     history: Path = Path("/var/lib/portward/portward.history")
@@ -63,6 +64,11 @@ class Paths:
     def probe_status(self) -> Path:
         """Where the probe leaves its counters, as JSON, every two seconds."""
         return self.probe_run / "probe.json"
+
+    @property
+    def packet_log_status(self) -> Path:
+        """Where the reader of packet groups leaves its counters, as JSON, every two seconds."""
+        return self.probe_run / "packet-log.json"
 
     @property
     def blocks_database(self) -> Path:
@@ -131,6 +137,8 @@ class ProbeSettings:
     """PortSentry's SCAN_TRIGGER as it counts: from which hit of a source on lines are written, 0 to 50."""
     resolve_names: bool = False
     """Look up the names of senders: in the background, as text for the log only."""
+    nflog: tuple[int, ...] = ()
+    """Groups of NFLOG and `log group` whose packets another process writes to the packet log."""
     lines_a_second: int = 1000
     """Alert lines written in one second at most; the rest is counted and said in one line."""
     linger: Micros = 5 * SECOND

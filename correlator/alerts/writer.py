@@ -32,9 +32,10 @@ _MAX_SAID = 2048
 class AlertLog:
     """The alert log: whole lines appended with one write each, followed through rotation."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str = "alert log") -> None:
+        """`name` is what the file is called where something is said about it."""
         self.path = str(path)
-        self.trouble = Trouble(f"alert log {path}")
+        self.trouble = Trouble(f"{name} {path}")
         self._descriptor = -1
         self._identity = (0, 0)
         self._is_cut = False

@@ -15,6 +15,7 @@ from correlator.model import parse_source
 from correlator.settings import ProbeSettings
 
 _STANDARD_INPUT = 0
+_HIGHEST_GROUP = 65535
 _MODES = {
     "tcp": "open the TCP ports of the list, report who connects",
     "udp": "open the UDP ports of the list, report who sends",
@@ -47,7 +48,15 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show each line on standard output too; with --json as one JSON object a line",
     )
-    probe.set_defaults(run=_run_probe)
+    probe.add_argument(
+        "--nflog",
+        nargs="*",
+        type=int,
+        metavar="GROUP",
+        help="instead of probing, write what rules log to these groups of NFLOG (default: the settings')"
+        " to the packet log; needs CAP_NET_ADMIN at its start",
+    )
+    probe.set_defaults(run=_run_probe, refuse=probe.error)
     correlate = commands.add_parser("correlate", parents=[common], help="read logs, count, decide")
     _add_mode(correlate)
     correlate.add_argument(
@@ -74,6 +83,8 @@ def _add_mode(parser: argparse.ArgumentParser) -> None:
 def _run_probe(options: argparse.Namespace) -> int:
     modes = tuple(dict.fromkeys(options.modes or ())) or None
     settings = sites.load_settings(options, probe_modes=modes).probe
+    if options.nflog is not None:
+        return _log_packets(options, settings)
     if options.read is not None:
         return _read_capture(options, settings)
     from correlator.probe.service import run_probe
@@ -83,6 +94,15 @@ def _run_probe(options: argparse.Namespace) -> int:
     elif options.echo and settings.echo == "none":
         settings = replace(settings, echo="lines")
     return run_probe(settings)
+
+
+def _log_packets(options: argparse.Namespace, settings: ProbeSettings) -> int:
+    from correlator.probe.nflog import run_packet_log
+
+    groups = tuple(dict.fromkeys(options.nflog)) or settings.nflog
+    if not groups or not all(0 <= group <= _HIGHEST_GROUP for group in groups):
+        options.refuse(f"--nflog: got {list(groups)}, expected groups from 0 to {_HIGHEST_GROUP}, such as 5")
+    return run_packet_log(replace(settings, nflog=groups))
 
 
 def _read_capture(options: argparse.Namespace, settings: ProbeSettings) -> int:

@@ -198,6 +198,7 @@ def _run(options: argparse.Namespace) -> int:
             [
                 _Child("enforcer", ["enforce", *config, *override]),
                 _Child("correlator", ["correlate", *config, *override]),
+                *([_Child("packet log", ["probe", "--nflog", *config])] if site.probe.nflog else []),
                 _Child("probe", ["probe", "--echo", *config]),
             ],
             receiver,

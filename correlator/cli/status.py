@@ -24,15 +24,19 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    paths = sites.load_settings(options).paths
+    settings = sites.load_settings(options)
+    paths = settings.paths
     probe = _left_behind(paths.probe_status)
     correlator = read_correlator(paths.correlator_status)
     enforcer = _ask_enforcer(paths.enforcer_socket)
+    parts = {"probe": probe, "correlator": correlator, "enforcer": enforcer}
+    if settings.probe.nflog:
+        parts["packet_log"] = _left_behind(paths.packet_log_status)
     if options.json:
-        print_json("status", probe=probe, correlator=correlator, enforcer=enforcer)
+        print_json("status", **parts)
     else:
-        _print(probe, correlator, enforcer)
-    return 0 if all(part["state"] == "running" for part in (probe, correlator, enforcer)) else 1
+        _print(**parts)
+    return 0 if all(part["state"] == "running" for part in parts.values()) else 1
 
 
 def read_correlator(path: Path) -> dict[str, Any]:
@@ -77,8 +81,16 @@ def _ask_enforcer(path: Path) -> dict[str, Any]:
     return {"state": "running", **answer.status}
 
 
-def _print(probe: dict[str, Any], correlator: dict[str, Any], enforcer: dict[str, Any]) -> None:
-    for name, part in (("probe", probe), ("correlator", correlator), ("enforcer", enforcer)):
+def _print(
+    probe: dict[str, Any],
+    correlator: dict[str, Any],
+    enforcer: dict[str, Any],
+    packet_log: dict[str, Any] | None = None,
+) -> None:
+    parts = {"probe": probe, "correlator": correlator, "enforcer": enforcer}
+    if packet_log is not None:
+        parts["packet log"] = packet_log
+    for name, part in parts.items():
         meaning = "good" if part["state"] == "running" else "bad"
         pid = f" pid {part['pid']}" if "pid" in part else ""
         detail = f" ({printable(str(part['detail']))})" if "detail" in part else ""
@@ -90,6 +102,8 @@ def _print(probe: dict[str, Any], correlator: dict[str, Any], enforcer: dict[str
         )
     _print_counters("probe", probe)
     _print_counters("enforcer", enforcer)
+    if packet_log is not None:
+        _print_counters("packet log", packet_log)
     if "sources" in correlator:
         print()
         print_table(

@@ -28,6 +28,7 @@ from correlator.journal_match import EXPECTED, JournalMatch, parse_journal_match
 from correlator.layouts import TEXT, Layout
 
 ALERT_LOG_TOKEN = "$ALERT_LOG$"  # noqa: S105  a token of ours, not a secret
+PACKET_LOG_TOKEN = "$PACKET_LOG$"  # noqa: S105  the same
 _HIGHEST_WEIGHT = 1_000_000
 _MOST_TESTS_A_LINE = 1000
 _FORMATS = ("text", "json")

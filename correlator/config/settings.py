@@ -15,7 +15,7 @@ from typing import Any
 
 from correlator.actions import ActionDefinition
 from correlator.config.jails import is_jail_name, read_jail
-from correlator.config.reader import File, Table
+from correlator.config.reader import File, Table, parse_ports
 from correlator.config.tripwire import fit_tripwire, read_tripwire
 from correlator.errors import Fault
 from correlator.jails import JailDefinition
@@ -32,6 +32,7 @@ from correlator.settings import (
 )
 
 ETC = Path("/etc/portward")
+_MOST_GROUPS = 16
 SETTINGS_FILE = "portward.toml"
 Recommend = Callable[[str], Mapping[str, Any]]
 """What a filter recommends for a jail of its name; raises UnknownFilterError where there is none."""
@@ -202,8 +203,10 @@ def _jail_files(folder: Path, faults: list[Fault]) -> list[Path]:
 def _paths(table: Table, folder: Path) -> Paths:
     default = Paths()
     state = table.path_at("state", default.state)
+    alert_log = table.path_at("alert_log", default.alert_log)
     found = Paths(
-        alert_log=table.path_at("alert_log", default.alert_log),
+        alert_log=alert_log,
+        packet_log=table.path_at("packet_log", alert_log.with_name(default.packet_log.name)),
         state=state,
         run=table.path_at("run", default.run),
         history=table.path_at("history", state / "portward.history"),
@@ -235,6 +238,7 @@ def _probe(table: Table, paths: Paths, modes: tuple[str, ...] | None) -> ProbeSe
         compat=table.truth("compat", default=default.compat),
         scan_trigger=table.number("scan_trigger", default.scan_trigger, least=0, most=HIGHEST_TRIGGER),
         resolve_names=table.truth("resolve_names", default=default.resolve_names),
+        nflog=_groups(table),
         lines_a_second=table.number("lines_a_second", default.lines_a_second, least=1, most=1_000_000),
         linger=table.duration("linger", default.linger, least=0, most=_LONGEST_LINGER),
         to_syslog=table.truth("syslog", default=default.to_syslog),
@@ -254,6 +258,19 @@ def _modes(table: Table, default: tuple[str, ...]) -> tuple[str, ...]:
         table.fault("modes", list(modes), "one or more of " + ", ".join(map(repr, PROBE_MODES)))
         return default
     return tuple(dict.fromkeys(modes))
+
+
+def _groups(table: Table) -> tuple[int, ...]:
+    """Return the groups that packets are logged to, each once."""
+    written = table.any_value("nflog")
+    found = parse_ports([] if written is None else written)
+    if found is None or not isinstance(written, list | None) or len(found) > _MOST_GROUPS:
+        table.fault("nflog", written, f"up to {_MOST_GROUPS} groups from 0 to 65535, such as [5]")
+        return ()
+    if any(low != high for low, high in found):
+        table.fault("nflog", written, "single groups, such as [5, 6]")
+        return ()
+    return tuple(dict.fromkeys(low for low, _high in found))
 
 
 def _interfaces(table: Table, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from correlator.config.actions import ActionShelf
-from correlator.config.filters import ALERT_LOG_TOKEN, load_filter
+from correlator.config.filters import ALERT_LOG_TOKEN, PACKET_LOG_TOKEN, load_filter
 from correlator.config.jails import unknown_kinds
 from correlator.config.reader import near_miss
 from correlator.config.settings import SiteSettings, UnknownFilterError, load_settings, settings_file
@@ -23,6 +23,7 @@ from correlator.errors import Fault
 from correlator.filters import FilterDefinition
 from correlator.jails import Jail, JailDefinition
 from correlator.model import JOURNAL, Source
+from correlator.settings import Paths
 from correlator.whole_line_filters import run_filter
 
 
@@ -44,7 +45,7 @@ def load_site(folder: Path | None = None, *, mode: str | None = None) -> Site:
     used = sorted({name for jail in jails.values() for name in jail.actions})
     enforcer = replace(settings.enforcer, actions=actions.load_all(used))
     filters = {
-        name: _with_alert_log(definition, str(settings.paths.alert_log))
+        name: _with_paths(definition, settings.paths)
         for name, definition in sorted(shelf.loaded.items())
         if any(name in jail.filters for jail in jails.values())
     }
@@ -93,8 +94,9 @@ def _filter_files(folder: Path) -> list[str]:
         return []
 
 
-def _with_alert_log(definition: FilterDefinition, alert_log: str) -> FilterDefinition:
-    files = tuple(alert_log if file == ALERT_LOG_TOKEN else file for file in definition.files)
+def _with_paths(definition: FilterDefinition, paths: Paths) -> FilterDefinition:
+    ours = {ALERT_LOG_TOKEN: str(paths.alert_log), PACKET_LOG_TOKEN: str(paths.packet_log)}
+    files = tuple(ours.get(file, file) for file in definition.files)
     return replace(definition, files=files)
 
 

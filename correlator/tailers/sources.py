@@ -125,6 +125,8 @@ class Sources:
         self._is_nudged = is_nudged
         now = self._clock()
         changed = self.wake.take_changed()
+        if is_nudged:
+            changed.add(self._our_folder)
         self._expand(now, changed)
         due, self._unfinished = self._due(now, changed), set()
         yield from self._read_alert_log()
@@ -244,16 +246,18 @@ class Sources:
         followed = self._followed.get(self._plan.alert_log)
         if followed is not None:
             for arrived in followed.tailer.read(self._clock()):
-                yield self._noted(arrived, followed, is_nudged=self._is_nudged)
+                yield self._noted(arrived, followed)
             self._look_at_position(self._plan.alert_log, followed)
 
-    def _noted(self, arrived: Arrived, followed: _Followed, *, is_nudged: bool = False) -> Arrived:
+    def _noted(self, arrived: Arrived, followed: _Followed) -> Arrived:
         self._dirty.add(arrived.origin)
         followed.last_at = arrived.arrived
         count = len(arrived.entries) if isinstance(arrived, Entries) else arrived.data.count(b"\n")
         followed.meter.note(arrived.arrived, count)
-        if isinstance(followed.tailer, FileTailer) and not is_nudged:
-            self.wake.watch(followed.tailer.path.parent)
+        if isinstance(followed.tailer, FileTailer):
+            folder = followed.tailer.path.parent
+            if not self._is_nudged or str(folder) != self._our_folder:
+                self.wake.watch(folder)
         return arrived
 
     def _look_at_position(self, origin: str, followed: _Followed) -> None:
@@ -261,6 +265,11 @@ class Sources:
             self._dirty.add(origin)
 
     # Which
+
+    @property
+    def _our_folder(self) -> str:
+        """Where probe and packet log write, who nudge us: it needs no watch, and each of its files a look."""
+        return os.path.dirname(self._plan.alert_log)
 
     @property
     def _journal(self) -> JournalTailer | None:
