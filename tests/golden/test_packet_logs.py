@@ -14,6 +14,8 @@ from correlator.config.filters import load_filter
 from correlator.config.reader import File
 from correlator.filters import Filter, Unreadable, make_line
 from correlator.model import SECOND
+from correlator.probe.packet_log import IPV4, IPV6, LoggedPacket, format_packet
+from tests.netns.packet_kinds import NOTHING, PACKETS
 
 ROOT = Path(__file__).parents[2]
 RECORDED = [json.loads(line) for line in (ROOT / "tests/golden/filters/packet-logs.jsonl").open()]
@@ -21,6 +23,8 @@ ULOGD = [json.loads(line) for line in (ROOT / "tests/golden/filters/ulogd.jsonl"
 NAMES = ("netfilter", "netfilter-forward", "ufw", "firewalld", "shorewall")
 OWN_VARIABLES = {"prefix", "devices"}
 NOON = 1_795_400_000 * SECOND
+ONLY_OURS_TELLS = {"esp 6": ("protocol", None, "ESP")}
+"""Of which the kernel's log says less than ours."""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +67,24 @@ def test_recorded_lines_of_ulogd_say_what_they_said():
         if got != record["read"]:
             wrong.append((got, record))
     assert wrong == []
+
+
+@pytest.mark.parametrize("kind", PACKETS)
+def test_our_own_packet_log_says_what_the_kernels_says(filters, kind):
+    """A packet that a rule hands us (NFLOG) is read as the same packet in the kernel's log is."""
+    destination, build, expected = PACKETS[kind]
+    expected = ONLY_OURS_TELLS.get(kind, expected)
+    source = "2001:db8:51::77" if ":" in destination else "198.51.0.77"
+    protocol = IPV6 if ":" in destination else IPV4
+    packet = LoggedPacket(
+        protocol, build(source), "drop: ", "v0", "", bytes(12) + protocol.to_bytes(2, "big")
+    )
+    answer = filters["netfilter"].read(
+        make_line(f"Nov 23 08:01:02 vm kernel: {format_packet(packet)}", arrived=NOON)
+    )
+    assert not isinstance(answer, Unreadable)
+    got = answer and (answer.pattern, str(answer.source), answer.port, answer.protocol)
+    assert got == (NOTHING if expected is NOTHING else (expected[0], source, *expected[1:]))
 
 
 def test_no_packet_counts_twice_in_one_filter():
