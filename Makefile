@@ -96,7 +96,7 @@ $(LINT)/.installed: Makefile | packages
 	$(LINT)/bin/python -m pip --quiet --disable-pip-version-check install $(LINT_TOOLS)
 	touch $@
 
-# The real PortSentry and Fail2ban, unpacked and not installed: installing them would start daemons on this
+# The real PortSentry, Fail2ban and rsyslog, unpacked and not installed: installing them would start daemons on this
 # host; and a clock to show them. Where no mirror has one, what needs it is skipped and says so.
 # $(call fetch,PACKAGE,FOLDER,A FILE OF IT,WHAT IT IS)
 define fetch
@@ -111,3 +111,6 @@ peer: | packages
 	@$(call fetch,portsentry,portsentry,usr/sbin/portsentry,PortSentry)
 	@$(call fetch,fail2ban,fail2ban,usr/bin/fail2ban-regex,Fail2ban)
 	@$(call fetch,libfaketime,faketime,usr/share/doc/libfaketime,clock for Fail2ban)
+	@$(call fetch,rsyslog,rsyslog,usr/sbin/rsyslogd,rsyslog)
+	@$(call fetch,libestr0,rsyslog,usr/share/doc/libestr0,library for rsyslog)
+	@$(call fetch,libfastjson4,rsyslog,usr/share/doc/libfastjson4,library for rsyslog)

@@ -33,9 +33,10 @@ REPEATS_LAST = "last message repeated "
 """Text of every line that stands for the one before it."""
 
 # <29>1 2026-11-22T14:29:22.311584+00:00 vm portsentry 71 - -  attackalert: ...
+# The second space is how rsyslog writes what came to it in the older form.
 _RFC5424 = re.compile(
     r"(?:<\d{1,3}>)?1 (?P<stamp>\d{4}-\d\d-\d\dT\S{8,21}|-) (?P<host>\S{1,255}) (?P<identifier>\S{1,48})"
-    r" (?P<pid>\S{1,128}) \S{1,32} (?:-|(?:\[(?:[^\]\\]|\\.)*\])+)(?: (?:\ufeff)?(?P<body>.*))?",
+    r" (?P<pid>\S{1,128}) \S{1,32} (?:-|(?:\[(?:[^\]\\]|\\.)*\])+)(?: (?:\ufeff)? ?(?P<body>.*))?",
     re.DOTALL | re.ASCII,
 )
 # 2026-11-22T14:29:22.311584+00:00 vm portsentry[71]: attackalert: ...
