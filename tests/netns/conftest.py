@@ -17,6 +17,7 @@ import pytest
 
 from correlator.drill.lab import GATEWAY6, SCANNER4, SCANNER6, SCANNER_DEVICE, VICTIM4, VICTIM6, Lab
 from correlator.drill.scanner import Scanner
+from correlator.settings import Paths
 from tests.peers.duel import Duel
 
 WaitUntil = Callable[..., None]
@@ -79,7 +80,7 @@ class Probe:
     def status(self) -> dict[str, object]:
         """The counters; empty before they are written first."""
         try:
-            found: dict[str, object] = json.loads((self.folder / "probe.json").read_text())
+            found: dict[str, object] = json.loads(Paths(run=self.folder).probe_status.read_text())
         except FileNotFoundError:
             return {}
         return found
