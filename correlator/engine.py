@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import assert_never
 
 from correlator.evidence import EvidenceBook
@@ -40,6 +41,7 @@ from correlator.syslog import format_instant
 
 _SKEW_BEHIND: Micros = 60 * SECOND
 _ADVANCE_EVERY: Micros = 60 * SECOND
+_BATCH = 1024  # events read before they are judged: each of the two is faster when it is not interrupted
 _PORTS_SHOWN = 32
 _MOST_DENIALS = 100_000
 
@@ -177,8 +179,10 @@ class Engine:
     def feed(self, arrived: Chunk | Entries) -> Step:
         """Take what came from a file or from the journal, and return what it led to."""
         step = Step()
-        for event in self._reader.read(arrived):
-            step.take(event, (verdict for _jail, verdict in self.judge(event)))
+        events = self._reader.read(arrived)
+        while batch := tuple(islice(events, _BATCH)):
+            for event in batch:
+                step.take(event, (verdict for _jail, verdict in self.judge(event)))
         return step
 
     def judge(self, event: Event) -> Iterator[tuple[Jail, Verdict]]:

@@ -127,12 +127,12 @@ class StrikePacker:
         return len(self._known) - 1
 
     def _pack_source(self, strike: Strike) -> bytes:
+        if self._is_keyed_by_source and "/" not in strike.key:
+            return b""
         packed = strike.source.packed
         if not self._is_keyed_by_source:
             return packed if len(packed) == 16 else _MAPPED + packed
-        _address, slash, length = strike.key.rpartition("/")
-        if not slash:
-            return b""
+        length = strike.key.rpartition("/")[2]
         return packed[_HALF:] if len(packed) == 16 and int(length) >= 8 * _HALF else packed
 
 

@@ -10,7 +10,6 @@ Text that an attacker typed must never choose whom we block: `source` has to be 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -139,7 +138,8 @@ def _compile(expression: str) -> Any:
         raise PatternError(str(exc)) from exc
 
 
-Search = Callable[[Any, str], Any]
+Search = Callable[[str, Any, str], Any]
+"""Searches text for an expression, both for a pattern of this name; None where it is not found in time."""
 
 
 class _TextPattern:
@@ -147,6 +147,7 @@ class _TextPattern:
 
     def __init__(self, definition: PatternDefinition) -> None:
         self.definition = definition
+        self.name = definition.name
         self.compiled = _compile(definition.expression)
         if "source" not in self.compiled.groupindex:
             raise PatternError(f"pattern {definition.name!r} has no group (?P<source>...)")
@@ -155,10 +156,13 @@ class _TextPattern:
 
     def find(self, line: Line, search: Search) -> dict[str, str] | None:
         """Return the fields, or None where the pattern is not in the line."""
-        found = search(self.compiled, line.header.body)
+        found = search(self.name, self.compiled, line.header.body)
         if found is None:
             return None
-        return {name: text for name, text in found.groupdict().items() if text is not None}
+        fields: dict[str, str] = found.groupdict()
+        if None in fields.values():
+            fields = {name: text for name, text in fields.items() if text is not None}
+        return fields
 
 
 class _RecordPattern:
@@ -166,6 +170,7 @@ class _RecordPattern:
 
     def __init__(self, definition: PatternDefinition) -> None:
         self.definition = definition
+        self.name = definition.name
         if "source" not in definition.paths:
             raise PatternError(f"pattern {definition.name!r} does not say which field is the source")
         self._tests = [
@@ -193,7 +198,7 @@ class _RecordPattern:
             text = find_text(line.record, path)
             if text is None or (values and text not in values):
                 return None
-            if compiled is not None and search(compiled, text) is None:
+            if compiled is not None and search(self.name, compiled, text) is None:
                 return None
         paths = self.definition.paths.items()
         return {name: text for name, path in paths if (text := find_text(line.record, path)) is not None}
@@ -201,6 +206,9 @@ class _RecordPattern:
 
 class Filter:
     """A filter that runs. Raises PatternError from the constructor for a bad expression."""
+
+    reads_whole_lines = False
+    """Whether its patterns judge whole lines, whoever wrote them."""
 
     def __init__(self, definition: FilterDefinition, *, timeout: Micros = SECOND // 20) -> None:
         self.definition = definition
@@ -261,10 +269,9 @@ class Filter:
         for pattern in self._by_beginning.get(body[:_KEY], self._beginning_anyhow):
             if pattern.literal not in body or not body.startswith(pattern.beginnings or ""):
                 continue  # another pattern brought the line here; this is far cheaper than an expression
-            name = pattern.definition.name
-            if name in self.quarantined:
+            if self.quarantined and pattern.name in self.quarantined:
                 continue
-            fields = pattern.find(line, functools.partial(self._search, name))
+            fields = pattern.find(line, self._search)
             if fields is not None:
                 if self._ignores and self._is_ignored(body):
                     return None

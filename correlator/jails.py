@@ -11,7 +11,8 @@ detection goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from correlator.deciding import Decider, JailCounters
 from correlator.evidence import EvidenceBook, StrikePacker, Struck
@@ -25,8 +26,7 @@ _LONGEST_KEY = 255
 """Of an account's name, in characters; mail addresses are at most 254 long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What one event did to one jail."""
 
     key: str
@@ -64,8 +64,10 @@ class Jail:
             needed=(1 << len(definition.all_of)) - 1,
             max_keys=max_sources,
         )
+        self._out_of = f"of {definition.threshold} in {format_span(definition.span)}"
         self._kinds: dict[tuple[str, str], int] = {}
         self._max_sources = max_sources
+        self._is_keyed_by_source = definition.is_keyed_by_source
         self.keep_lines_in(EvidenceBook())
 
     def keep_lines_in(self, book: EvidenceBook) -> None:
@@ -86,9 +88,10 @@ class Jail:
 
     def key_for(self, event: Event) -> str | None:
         """Return the key that an event strikes; None where the line does not say it."""
+        if self._is_keyed_by_source:
+            return str(self.definition.counted_by(event.source))
+        found = ""
         match self.definition.key:
-            case Key.SOURCE | Key.PREFIX:
-                return str(self.definition.counted_by(event.source))
             case Key.USER:
                 found = event.fields.get("user", "")
             case Key.DESTINATION:
@@ -147,10 +150,9 @@ class Jail:
 
     def describe(self, measure: int, kinds: int) -> str:
         """Return how far a window is, in words: `3 of 5 in 10m, nothing of portsentry`."""
-        definition = self.definition
-        missing = [kind for bit, kind in enumerate(definition.all_of) if not kinds >> bit & 1]
+        missing = [kind for bit, kind in enumerate(self.definition.all_of) if not kinds >> bit & 1]
         lacks = f", nothing of {', '.join(missing)}" if missing else ""
-        return f"{measure} of {definition.threshold} in {format_span(definition.span)}{lacks}"
+        return f"{measure} {self._out_of}{lacks}"
 
     def restore(self, blocks: Iterable[Block], repeats: Iterable[Repeat]) -> None:
         """Bring back what this jail decided before a restart, each oldest first."""

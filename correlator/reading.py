@@ -9,6 +9,7 @@ counted and shown, never cut and judged.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,12 +19,24 @@ from correlator.filters import Filter, Line, Unreadable
 from correlator.layouts import TEXT, Layout, Reading, apply_layout
 from correlator.model import SECOND, Chunk, Entries, Entry, Event, Evidence, Micros
 from correlator.prefilter import Prefilter
-from correlator.syslog import Header, StampReader, format_line, parse_header, repeats_of_last
+from correlator.syslog import (
+    LAST_REPEATED_BY,
+    Header,
+    StampReader,
+    format_line,
+    parse_header,
+    repeats_of_last,
+)
 
 _SKEW_BEHIND: Micros = 60 * SECOND
 _SKEW_AHEAD: Micros = 2 * SECOND
 _UNREADABLE_SHOWN = 20
 _SHOWN_OF_LONG = 200
+# What syslog daemons write, and what logrotate makes of it.
+_SYSLOG_FILE = re.compile(
+    r"(?:auth\.log|authlog|secure|syslog|messages|maillog|mail\.(?:log|err|warn|info)|(?:daemon|kern|user)\.log|debug)"
+    r"(?:\.\d{1,4}|-\d{8})?(?:\.(?:gz|bz2|xz|zst))?"
+)
 _MOST_IDENTIFIERS = 4096  # a stranger who can name himself must not fill our memory with names
 
 
@@ -50,6 +63,8 @@ class _Route:
 
     filters: tuple[Filter, ...]
     prefilter: Prefilter
+    has_plain: bool
+    """False for what a syslog daemon writes: a line of no program there is somebody's who broke a line."""
     by_identifier: dict[str, tuple[Filter, ...]] = field(default_factory=dict)
     last_line: bytes = b""
     """The last line that came, for a chunk that begins by repeating it."""
@@ -58,7 +73,12 @@ class _Route:
         """Return the filters that want lines of this program."""
         found = self.by_identifier.get(identifier)
         if found is None:
-            found = tuple(filter_ for filter_ in self.filters if filter_.wants(identifier))
+            is_read = self.has_plain or identifier != ""
+            found = tuple(
+                filter_
+                for filter_ in self.filters
+                if filter_.wants(identifier) and (is_read or filter_.reads_whole_lines)
+            )
             if len(self.by_identifier) >= _MOST_IDENTIFIERS:
                 self.by_identifier.clear()
             self.by_identifier[identifier] = found
@@ -78,7 +98,7 @@ class Reader:
         self._duplicates = Duplicates()
         self._stamps = StampReader()
         self._filters = filters
-        self._prefilters: dict[tuple[str, ...], Prefilter] = {}
+        self._prefilters: dict[tuple[bool, tuple[str, ...]], Prefilter] = {}
         self._routes: dict[str, _Route] = {}
         for origin, names in routes.items():
             self.follow(origin, names)
@@ -91,13 +111,14 @@ class Reader:
 
     def follow(self, origin: str, names: Sequence[str]) -> None:
         """Have these filters read an origin from now on; files of one pattern share their prefilter."""
-        chosen = tuple(name for name in names if name in self._filters)
-        filters = tuple(self._filters[name] for name in chosen)
-        if chosen not in self._prefilters:
+        has_plain = _SYSLOG_FILE.fullmatch(origin.rpartition("/")[2]) is None
+        key = (has_plain, tuple(name for name in names if name in self._filters))
+        filters = tuple(self._filters[name] for name in key[1])
+        if key not in self._prefilters:
             needs = (need for filter_ in filters for need in filter_.needs())
-            self._prefilters[chosen] = Prefilter(needs)
+            self._prefilters[key] = Prefilter(needs, has_plain=has_plain)
         before = self._routes.get(origin)
-        self._routes[origin] = _Route(filters, self._prefilters[chosen])
+        self._routes[origin] = _Route(filters, self._prefilters[key], has_plain)
         if before is not None:
             self._routes[origin].last_line = before.last_line
 
@@ -131,7 +152,7 @@ class Reader:
             text = data[start:end].decode("utf-8", "surrogateescape")
             header = Header("", "", chunk.identifier, "", text) if chunk.identifier else parse_header(text)
             stamp = self._stamps.read(header.stamp, arrived)
-            if (repeats := repeats_of_last(header)) > 0:
+            if header.identifier in LAST_REPEATED_BY and (repeats := repeats_of_last(header)) > 0:
                 header = parse_header(self._line_before(chunk, start, route))._replace(repeats=repeats)
             readers = route.readers(header.identifier)
             if readers:

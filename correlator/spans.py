@@ -61,6 +61,9 @@ def measure_of(rows: Iterable[Row], terms: Terms) -> int:
 def reach_of_few(rows: Sequence[Row], index: int, terms: Terms) -> Reach:
     """Return the first window that decides, else the furthest, of those that the strike at `index` is in."""
     at, count = rows[index].at, len(rows)
+    if count == 1:
+        measure = 1 if terms.is_distinct else rows[0].counted
+        return Reach(measure, rows[0].kinds, terms.is_reached(measure, rows[0].kinds), at)
     best = Reach(-1, 0, False, at)
     start = 0
     for last in range(index, count):

@@ -100,7 +100,8 @@ _REPEATED = re.compile(
 # vm last message repeated 3 times
 _LAST_REPEATED = re.compile(r"(?:\S{1,255} )?(?:--- )?last message repeated (\d{1,9}) times?(?: ---)?")
 _TRADITIONAL = len("Nov 22 14:29:22")
-_LAST_REPEATED_BY = ("", "syslogd", "syslog")
+LAST_REPEATED_BY = frozenset({"", "syslogd", "syslog"})
+"""Who may say that the line before was repeated."""
 
 
 class Header(NamedTuple):
@@ -130,7 +131,7 @@ def parse_header(line: str) -> Header:
 
 def repeats_of_last(header: Header) -> int:
     """Return how often the line says that the one before it was repeated; 0 where it says no such thing."""
-    if header.identifier not in _LAST_REPEATED_BY or REPEATS_LAST not in header.body:
+    if header.identifier not in LAST_REPEATED_BY or REPEATS_LAST not in header.body:
         return 0
     if len(header.stamp) != _TRADITIONAL and header.stamp[10:11] != "T":
         return 0  # an application's log: nobody but a syslog daemon speaks of the line before

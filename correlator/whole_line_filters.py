@@ -23,6 +23,8 @@ from correlator.whole_lines import Finding, WholeLineReader, WholeLines
 class WholeLineFilter(Filter):
     """A filter that runs. Raises PatternError from the constructor for a bad expression or date pattern."""
 
+    reads_whole_lines = True
+
     def __init__(
         self, definition: FilterDefinition, how: WholeLines, *, timeout: Micros = SECOND // 20
     ) -> None:

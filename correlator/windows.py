@@ -85,11 +85,13 @@ class WindowTable:
             counted = _HIGHEST_AMOUNT
         row = Row(at, counted, kinds, item)
         held = self._keys.pop(key, b"")
-        self.strikes -= self._cost(held)
         if isinstance(held, LongWindow):
+            before = self._cost(held)
             reach = held.strike(row)
+            cost = self._cost(held)
         else:
-            rows = list(self._unpack(held))
+            rows = self._unpack(held)
+            before = len(rows)
             index = bisect_right(rows, at, key=_AT)
             rows.insert(index, row)
             reach = reach_of_few(rows, index, self.terms)
@@ -97,9 +99,11 @@ class WindowTable:
             oldest = rows[-1].at - 2 * self.terms.span
             while rows[0].at <= oldest and not reach.is_decided:  # whoever decides wants to see them
                 del rows[0]
-            held = self._pack(rows) if len(rows) <= self._few else LongWindow(self.terms, rows)
+            cost = len(rows)
+            held = self._pack(rows) if cost <= self._few else LongWindow(self.terms, rows)
+            cost = cost if cost <= self._few else self._cost(held)
         self._keys[key] = held
-        self.strikes += self._cost(held)
+        self.strikes += cost - before
         self._idle.discard(key)
         while len(self._keys) > self.max_keys or (self.strikes > self.max_strikes and len(self._keys) > 1):
             self._evict()
@@ -164,10 +168,10 @@ class WindowTable:
         pack = self._struct(item_size).pack
         return bytes((item_size,)) + b"".join([pack(*row) for row in rows])
 
-    def _unpack(self, held: bytes) -> Iterator[Row]:
+    def _unpack(self, held: bytes) -> list[Row]:
         if not held:
-            return iter(())
-        return map(Row._make, self._struct(held[0]).iter_unpack(held[1:]))
+            return []
+        return list(map(Row._make, self._struct(held[0]).iter_unpack(held[1:])))
 
     def _newest(self, held: bytes | LongWindow) -> Micros:
         if isinstance(held, LongWindow):

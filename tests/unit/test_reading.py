@@ -58,6 +58,19 @@ def test_a_filter_reads_the_lines_of_its_programs_only(identifiers, header, is_r
     assert [str(event.source) for event in events] == ["192.0.2.1"] * is_read
 
 
+@pytest.mark.parametrize("name", ["auth.log", "syslog.1", "mail.log.2.gz", "messages-20261122", "secure"])
+def test_a_line_of_no_program_is_nobodys_in_a_syslog_file(name):
+    """Who gets a line feed past a careless daemon begins such a line himself, and names whom he likes."""
+    filter_ = _filter(identifiers=frozenset({"", "knockd"}))
+    reader = Reader(
+        {"x": filter_}, routes={f"/var/log/{name}": ["x"], "/var/log/knock.log": ["x"]}, max_line=99
+    )
+    lines = f"{_stamped('knock from 192.0.2.1')}\n{_stamped('vm knockd: knock from 192.0.2.2')}\n".encode()
+    for path, expected in ((f"/var/log/{name}", ["192.0.2.2"]), ("/var/log/knock.log", ["192.0.2.1"])):
+        found = [str(event.source) for event in reader.read(Chunk(path, 0, lines, NOW, False))]
+        assert found[: len(expected)] == expected
+
+
 def test_each_filter_of_an_origin_sees_a_line():
     """Two filters may understand the same line, each in its own way."""
     reader = _reader(_filter("a"), _filter("b"), _filter("c", identifiers=frozenset({"other"})))
