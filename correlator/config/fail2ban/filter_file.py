@@ -19,7 +19,7 @@ from correlator.whole_lines import IDENTITIES, WholeLines
 
 DEFINITION = "Definition"
 INIT = "Init"
-_OPTIONS = ("prefregex", "failregex", "ignoreregex", "maxlines", "datepattern", "journalmatch", "usedns")
+OPTIONS = ("prefregex", "failregex", "ignoreregex", "maxlines", "datepattern", "journalmatch", "usedns")
 _MOST_LINES = 1000
 _ANY_YEAR = 2029
 _NAMES_SOMEBODY = (*IDENTITIES, "mlfid")
@@ -36,9 +36,17 @@ class Fail2banFilter:
 
 
 def read_options(
-    base: Path, parameters: Mapping[str, str], *, is_journal: bool, faults: list[Fault]
+    base: Path,
+    parameters: Mapping[str, str],
+    *,
+    is_journal: bool,
+    faults: list[Fault],
+    jail: Mapping[str, str] | None = None,
 ) -> Fail2banFilter | None:
-    """Return the options of the filter at `base` (a path without suffix), None where it has faults."""
+    """Return the options of the filter at `base` (a path without suffix), None where it has faults.
+
+    `jail`: what `%(...)s` sees beside the parameters, which win.
+    """
     before = len(faults)
     sections = load_sections(base, faults)
     if sections is None:
@@ -54,7 +62,7 @@ def read_options(
     given = dict(parameters)
     if "logtype" not in given and "logtype" not in sections.names(DEFINITION):
         given["logtype"] = "journal" if is_journal else "file"
-    options = _Resolver(sections, given, faults).options()
+    options = _Resolver(sections, given, jail or {}, faults).options()
     if len(faults) > before:
         return None
     return Fail2banFilter(sections.where, options, tuple(sections.files))
@@ -63,23 +71,29 @@ def read_options(
 class _Resolver:
     """Puts the values together: [Definition], over it [Init], over it the parameters; then the tags."""
 
-    def __init__(self, sections: Sections, parameters: Mapping[str, str], faults: list[Fault]) -> None:
+    def __init__(
+        self,
+        sections: Sections,
+        parameters: Mapping[str, str],
+        jail: Mapping[str, str],
+        faults: list[Fault],
+    ) -> None:
         self._sections = sections
         self._parameters = parameters
-        self._variables = {name.lower(): value for name, value in parameters.items()}
+        self._variables = {name.lower(): value for name, value in {**jail, **parameters}.items()}
         self._faults = faults
         self._combined: dict[str, str] = {}
         self._init: dict[str, str] = {}
 
     def options(self) -> dict[str, str]:
         """Return the options that Fail2ban knows, final; what cannot be put together is a fault."""
-        for name in _OPTIONS:
+        for name in OPTIONS:
             self._take(DEFINITION, name, self._combined)
         for name in self._sections.names(INIT):
             self._take(INIT, name, self._init)
         self._combined |= self._init | dict(self._parameters)
         final = {}
-        for name in _OPTIONS:
+        for name in OPTIONS:
             if name not in self._combined:
                 continue
             try:

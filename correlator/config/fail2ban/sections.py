@@ -53,6 +53,10 @@ class Sections:
         """Yield the options that are written in a section itself."""
         yield from self.sections.get(section, {})
 
+    def has_own(self, section: str, option: str) -> bool:
+        """Whether an option is written in a section itself."""
+        return option in self.sections.get(section, {})
+
     def find(self, section: str, option: str) -> Option | None:
         """Return an option of a section, else of [DEFAULT]."""
         return self.sections.get(section, {}).get(option) or self.defaults.get(option)
@@ -109,18 +113,17 @@ class Sections:
 
     def _value_of(self, section: str, name: str, variables: Mapping[str, str]) -> str:
         """Return the raw value that `%(name)s` stands for."""
-        lower = name.lower()
+        lower = name.lower()  # sections too: one with a capital letter is out of reach
         if lower in variables:
             return variables[lower]
         if lower == "__name__":
             return section
-        other, slash, option = name.rpartition("/")
-        option = option.lower()
+        other, slash, option = lower.rpartition("/")
         if not slash:
             found = self.find(section, option)
-        elif other.lower() == "known":
+        elif other == "known":
             found = self.known.get(section, {}).get(option) or self.defaults.get(option)
-        elif other.lower() == "default":
+        elif other == "default":
             found = self.defaults.get(option)
         elif other in self.sections:
             found = self.find(other, option)
