@@ -27,12 +27,15 @@ WAYS = ("", "route", "wrappers", "command", "nothing")
 """As what PortSentry's log tells of it: a dropped route, TCP wrappers, an external command, no response."""
 TOKENS = (
     *("TARGET", "PORT", "MODE", "PROTOCOL", "FAMILY", "VERSION"),
-    *("JAIL", "REQUEST", "UNTIL", "SECONDS", "TIMEOUT"),
+    *("JAIL", "REQUEST", "UNTIL", "SECONDS", "TIMEOUT", "CREATED", "BANTIME", "STRIKES", "REVERSED"),
 )
+VARIABLES = ("matches", "host", "hostname", "field")
+"""What a command may find in its environment: the last line, the source's name, this host's, nothing."""
 
 _LONGEST_TIMEOUT = 2_147_483
 """Seconds, of an entry of ipset; what lasts longer is put in again when it is found to be missing."""
 _TOKEN = re.compile(r"\$([A-Z]+)\$")
+_REASON = re.compile(r"(?P<strikes>\d{1,9}) strikes in \S+(?:, last: (?P<line>.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,10 @@ class Commands:
     """Prepares the host; run before the first block and after somebody cleared what it had prepared."""
     block: tuple[Argv, ...] = ()
     release: tuple[Argv, ...] = ()
+    flush: tuple[Argv, ...] = ()
+    """Releases all that it denies at once; for who takes the action away."""
+    stop: tuple[Argv, ...] = ()
+    """Takes away what `start` prepared."""
     present: tuple[Argv, ...] = ()
     """Exit status 0: this source is denied by this action already."""
     list: tuple[Argv, ...] = ()
@@ -97,6 +104,11 @@ class ActionDefinition:
     """True: `block` gets the time left, and nothing of ours must run for a block to end."""
     wants_evidence: bool = False
     """True: `block` gets the order as JSON on its standard input."""
+    variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What `block` and `release` find in their environment: the variable, and which of `VARIABLES` it holds.
+
+    The only way for text of a stranger into a command, beside the evidence: as a value, never as an argument.
+    """
     timeout: Micros = 10 * SECOND
     """How long one command may take before it is killed."""
     package: str = ""
@@ -119,6 +131,18 @@ def expand_argv(argv: Argv, order: Order, now: Micros) -> Argv:
     return tuple(expand(argument, order, now) for argument in argv)
 
 
+def environment_for(variables: Mapping[str, str], order: Order, *, hostname: str) -> dict[str, str]:
+    """Return the variables of a command about one block; `hostname` is this host's."""
+    told = _REASON.fullmatch(order.reason)
+    values = {
+        "matches": (told["line"] or "") if told else order.reason,
+        "host": order.name or str(order.source),
+        "hostname": hostname,
+        "field": "",
+    }
+    return {variable: values[kind].replace("\0", "") for variable, kind in variables.items()}
+
+
 def unknown_tokens(text: str) -> tuple[str, ...]:
     """Return what looks like a token in `text` and is none."""
     return tuple(found for found in _TOKEN.findall(text) if found not in TOKENS)
@@ -137,6 +161,7 @@ def encode_evidence(order: Order) -> bytes:
 
 def _values(order: Order, now: Micros) -> dict[str, str]:
     until = "0" if order.until is None else str(order.until // SECOND)
+    told = _REASON.fullmatch(order.reason)
     left = "0" if order.until is None else str(max(1, (order.until - now) // SECOND))
     return {
         "TARGET": str(order.source),
@@ -149,5 +174,15 @@ def _values(order: Order, now: Micros) -> dict[str, str]:
         "VERSION": str(order.source.version),
         "UNTIL": until,
         "SECONDS": left,
+        "CREATED": str(order.created // SECOND),
+        "BANTIME": "-1" if order.until is None else str(max(1, (order.until - order.created) // SECOND)),
+        "STRIKES": told["strikes"] if told else "1",
+        "REVERSED": _reversed(order.source),
         "TIMEOUT": "0" if order.until is None else str(min(int(left), _LONGEST_TIMEOUT)),
     }
+
+
+def _reversed(source: Source) -> str:
+    """Return the address as the name of a DNS zone begins: `5.113.0.203.`, or an IPv6 address's nibbles."""
+    pointer = source.network.network_address.reverse_pointer
+    return pointer.removesuffix("in-addr.arpa").removesuffix("ip6.arpa")

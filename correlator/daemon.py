@@ -40,7 +40,7 @@ from correlator.kernel.process import (
 from correlator.memory import Memory
 from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Source, printable
 from correlator.outbox import Outbox
-from correlator.reload import Reload, find_restarts, list_problems, load_anew
+from correlator.reload import Reload, WatchedFiles, find_restarts, list_problems, load_anew
 from correlator.report import describe_engine, describe_sources
 from correlator.response_log import ResponseLog
 from correlator.responses import Responses
@@ -55,6 +55,7 @@ _PRINTER = Printer()
 _SWITCH_SECONDS = 0.0005  # watchdog's threads may hold the interpreter no longer than this
 _STATUS_EVERY: Micros = 2 * SECOND
 _PRUNE_EVERY: Micros = 60 * SECOND
+_LOOK_EVERY: Micros = 2 * SECOND
 
 
 def run_correlator(
@@ -133,6 +134,8 @@ class Correlator:
         self._denying = _denying_actions(site)
         self._status_at: Micros = 0
         self._prune_at: Micros = 0
+        self._look_at: Micros = 0
+        self._watched = WatchedFiles(site.watched)
         self._counts = {"blocks": 0, "observed": 0, "ignored": 0, "failed": 0}
         self._reloaded = Reload()
         self._watchdog = Watchdog()
@@ -184,6 +187,9 @@ class Correlator:
             self._watchdog.tend()
             if self._is_due(self._status_at, _STATUS_EVERY):
                 self._tell_status()
+        if self._is_due(self._look_at, _LOOK_EVERY):
+            self._look_at = self._now + _LOOK_EVERY
+            self._is_told_to_reload = self._is_told_to_reload or self._watched.have_changed()
         if self._is_told_to_reload:
             self._reload()
         self._is_stopping = self._is_stopping or self._sources.is_over
@@ -317,6 +323,7 @@ class Correlator:
 
     def _take_over(self, site: Site) -> None:
         before, self.site = self._engine, site
+        self._watched = WatchedFiles(site.watched)
         self._guard = NeverBlock(site.enforcer)
         self._engine = self._build_engine(site)
         recalled = self._memory.recall(self._engine, self._now)

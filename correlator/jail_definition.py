@@ -65,6 +65,12 @@ class JailDefinition:
     spoofable_a_minute: int = 60
     actions: tuple[str, ...] = ("nftables",)
     is_blocking: bool = False
+    files: tuple[str, ...] = ()
+    """What its filters of Fail2ban read: such a filter names no files. None: they read the journal."""
+    zone: str = ""
+    """What dates without a zone are in, for those filters; empty: local time."""
+    ignore: tuple[Source, ...] = ()
+    """Whom this jail alone never counts."""
 
     @property
     def is_keyed_by_source(self) -> bool:

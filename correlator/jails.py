@@ -86,6 +86,11 @@ class Jail:
         """Return what a source is counted by, where it is counted by sources; and denied as, at most."""
         return self.definition.counted_by(source)
 
+    def _own_ignore(self, source: Source) -> str | None:
+        """Return the entry of this jail's own list that names a source."""
+        found = next((entry for entry in self.definition.ignore if entry.covers(source)), None)
+        return None if found is None else f"{found}, by jail {self.name}"
+
     def key_for(self, event: Event) -> str | None:
         """Return the key that an event strikes; None where the line does not say it."""
         if self._is_keyed_by_source:
@@ -106,7 +111,7 @@ class Jail:
         if key is None:
             self.counters.incomplete += 1
             return Verdict("", None, None, f"not counted: the line names no {self.definition.key.value}")
-        entry = ignored_by(event.source)
+        entry = self._own_ignore(event.source) or ignored_by(event.source)
         if entry is not None:
             self.counters.ignored += 1
             return Verdict(key, None, None, f"ignored: {entry}")

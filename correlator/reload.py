@@ -6,8 +6,10 @@ waits: what runs is better than what somebody is in the middle of editing, so an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from correlator.config.site import Site
 from correlator.errors import ConfigError, Fault, PortwardError
@@ -52,3 +54,33 @@ def find_restarts(site: Site, running: Site) -> tuple[str, ...]:
 def list_problems(error: PortwardError) -> tuple[str, ...]:
     """Return what was wrong, one text each."""
     return tuple(map(str, error.faults)) if isinstance(error, ConfigError) else (str(error),)
+
+
+class WatchedFiles:
+    """Foreign files that a site is made from; whoever edits them knows nothing of a reload."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = tuple(dict.fromkeys(paths))
+        self._known = self._look()
+        self._seen = self._known
+
+    def have_changed(self) -> bool:
+        """Whether any file is another than when we began, and was left alone since the last question."""
+        now = self._look()
+        is_at_rest = now == self._seen
+        self._seen = now
+        if now == self._known or not is_at_rest:
+            return False
+        self._known = now
+        return True
+
+    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
+        return tuple(map(_print_of, self._paths))
+
+
+def _print_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -24,6 +24,7 @@ from correlator.dates import DateReader, Stamp
 from correlator.expressions import TimeLimit, compile_expression
 from correlator.model import SECOND, Micros
 from correlator.prefilter import required_literal
+from correlator.zones import find_zone
 
 _ALTERNATIVE = re.compile(r"(alt|tuple)_(.*?)(?:_\d+)?", re.DOTALL)
 _SKIPPED = re.compile(r"skiplines\d+")
@@ -115,7 +116,7 @@ class WholeLineReader:
         self._ignores = [compile_expression(expression) for expression in ignores]
         templates = expand_patterns(how.date_patterns, latest_year=latest_year)
         self._is_date_first = all(template.cuts_line_start for template in templates)
-        self._dates = DateReader(templates, limit=limit)
+        self._dates = DateReader(templates, zone=find_zone(how.zone), limit=limit)
         self._buffer: deque[_Seen] = deque(maxlen=how.max_lines)
         self._connections = Connections()
         self._last: Micros | None = None

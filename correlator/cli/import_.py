@@ -18,10 +18,16 @@ from correlator.errors import ConfigError, Fault, PortwardError
 from correlator.model import printable
 
 if TYPE_CHECKING:
-    from correlator.config.portsentry_settings import Gap
+    from correlator.config.gaps import Gap
 
 _NOT_CARRIED_OVER = 1
 _MODES = ("tcp", "udp", "stcp", "sudp", "atcp", "audp", "stealth", "connect")
+
+
+_OBSERVING = """\
+# Jails stand in jails.d, each with its own mode; every other setting has its default.
+mode = "observe"
+"""
 
 
 class CannotCreateError(PortwardError):
@@ -32,7 +38,7 @@ class CannotCreateError(PortwardError):
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add this group's command."""
-    import_ = commands.add_parser("import", help="turn PortSentry's configuration into ours")
+    import_ = commands.add_parser("import", help="turn PortSentry's or Fail2ban's configuration into ours")
     kinds = import_.add_subparsers(dest="kind", metavar="KIND", required=True)
     portsentry = kinds.add_parser(
         "portsentry", parents=[common], help="print the portward.toml that does what a portsentry.conf does"
@@ -52,6 +58,23 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "--compat", action="store_true", help="do as PortSentry also where we would do better"
     )
     portsentry.set_defaults(run=_run_portsentry)
+    fail2ban = kinds.add_parser(
+        "fail2ban", parents=[common], help="print the jails that do what an /etc/fail2ban does"
+    )
+    fail2ban.add_argument("path", type=Path, metavar="PATH", help="Fail2ban's folder, such as /etc/fail2ban")
+    fail2ban.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write DIR/jails.d/fail2ban.toml instead; never overwrites one",
+    )
+    fail2ban.add_argument(
+        "--run",
+        dest="in_place",
+        action="store_true",
+        help="run from the folder in place and follow its changes, as `portward run --config PATH` does",
+    )
+    fail2ban.set_defaults(run=_run_fail2ban, mode=None)
 
 
 def _modes(text: str) -> tuple[str, ...]:
@@ -89,6 +112,41 @@ def _run_portsentry(options: argparse.Namespace) -> int:
     return _NOT_CARRIED_OVER if any(gap.is_lost for gap in gaps) else 0
 
 
+def _run_fail2ban(options: argparse.Namespace) -> int:
+    from correlator.config.fail2ban.jail_import import format_jails_toml
+    from correlator.config.fail2ban.jail_settings import load_fail2ban_settings
+
+    folder = options.path.absolute()
+    if options.in_place:
+        from correlator.cli import run
+
+        options.config = folder
+        return run.run_all(options)
+    settings, gaps, disabled = load_fail2ban_settings(folder)
+    if settings.faults and not settings.jails:
+        raise ConfigError(settings.faults)
+    text = format_jails_toml(settings, folder, gaps, disabled)
+    target = _write(options.out / "jails.d", text, name="fail2ban.toml") if options.out else None
+    if target is not None and not os.path.lexists(options.out / "portward.toml"):
+        _write(options.out, _OBSERVING)
+    if options.json:
+        print_json(
+            "import",
+            file=printable(str(folder)),
+            jails=sorted(settings.jails),
+            disabled=list(disabled),
+            written=None if target is None else printable(str(target)),
+            settings=text,
+            gaps=_printable(gaps),
+            faults=_printable(settings.faults),
+        )
+    else:
+        _show(text, target, gaps)
+        for fault in settings.faults:
+            complain(f"not carried over: {printable(str(fault))}")
+    return _NOT_CARRIED_OVER if settings.faults or any(gap.is_lost for gap in gaps) else 0
+
+
 def _printable(items: Iterable[Fault | Gap]) -> list[Any]:
     """Return them with file names that JSON can hold: a name on a disk need not be UTF-8."""
     return [replace(item, where=printable(item.where)) for item in items]
@@ -99,21 +157,21 @@ def _show(text: str, target: Path | None, gaps: tuple[Gap, ...]) -> None:
     if target is None:
         print(text, end="")
     else:
-        place, folder = printable(str(target)), printable(str(target.parent))
+        home = target.parent.parent if target.parent.name == "jails.d" else target.parent
+        place, folder = printable(str(target)), printable(str(home))
         print(f"{place}: written; next: portward check --config {folder}")
     for gap in gaps:
         complain(f"{'not carried over' if gap.is_lost else 'done otherwise'}: {printable(str(gap))}")
 
 
-def _write(folder: Path, text: str) -> Path:
+def _write(folder: Path, text: str, *, name: str = "portward.toml") -> Path:
     """Make the file, whole or not at all.
 
     Raises: CannotCreateError where something stands in its place, or the folder cannot be written.
     """
-    from correlator.config.settings import SETTINGS_FILE
     from correlator.store import atomic
 
-    target = folder / SETTINGS_FILE
+    target = folder / name
     if os.path.lexists(target):
         raise CannotCreateError(
             f"{target}: is there already, and is not overwritten; move it away or choose another DIR"

@@ -50,7 +50,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     mode = run.add_mutually_exclusive_group()
     mode.add_argument("--observe", dest="mode", action="store_const", const="observe", help="block nothing")
     mode.add_argument("--block", dest="mode", action="store_const", const="block", help="block")
-    run.set_defaults(run=_run)
+    run.set_defaults(run=run_all)
 
 
 @dataclass(slots=True)
@@ -175,7 +175,8 @@ class _Supervisor:
                 child.process.wait()
 
 
-def _run(options: argparse.Namespace) -> int:
+def run_all(options: argparse.Namespace) -> int:
+    """Start the three processes with `options.config` and `options.mode`, and look after them."""
     if os.geteuid() != 0:
         raise PermissionDeniedError("needs root (raw sockets, the firewall): try sudo")
     die_with_parent()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import zlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,10 @@ from correlator.model import SECOND
 if TYPE_CHECKING:
     from correlator.config.settings import SiteSettings
 
+_FAIL2BAN = "fail2ban:"
+_REFERENCE = (
+    "a file of Fail2ban's action.d: fail2ban:/etc/fail2ban/action.d/xarf-login-attack.conf[name=sshd]"
+)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _FAMILIES = {"ipv4": 4, "ipv6": 6}
 _COMMANDS = ("check", "start", "block", "release", "present", "list", "restore")
@@ -53,8 +58,18 @@ class ActionShelf:
         """The names of all actions, sorted."""
         return sorted({*self._given, *self._paths})
 
+    @staticmethod
+    def is_reference(name: str) -> bool:
+        """Whether a name is no name but says where an action of Fail2ban is."""
+        return name.startswith(_FAIL2BAN)
+
     def load(self, name: str) -> ActionDefinition | None:
-        """Return an action; None where there is none, or where it has faults: they are noted."""
+        """Return an action; None where there is none, or where it has faults: they are noted.
+
+        One of Fail2ban's has a name of ours: of its file, and of all that the reference says.
+        """
+        if self.is_reference(name) and name not in self._given:
+            self._open(name)
         if name not in self._given and name in self._paths:
             path = self._paths[name]
             before = len(self.faults)
@@ -68,6 +83,25 @@ class ActionShelf:
                 if len(self.faults) == before:
                     self._given[name] = definition
         return self._given.get(name)
+
+    def _open(self, reference: str) -> None:
+        """Read an action of Fail2ban; noted under its reference, with a name that a request can hold."""
+        from correlator.config.fail2ban.action_file import read_action as read_foreign
+        from correlator.config.fail2ban.references import BadReferenceError, parse_reference
+
+        try:
+            parsed = parse_reference(reference.removeprefix(_FAIL2BAN))
+        except BadReferenceError as exc:
+            self.faults.append(Fault(reference, "action", str(exc), _REFERENCE))
+            return
+        path = Path(parsed.name)
+        wrong: list[Fault] = list(faults_of_owner(path))
+        stem = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40] or "action"
+        name = f"f2b-{stem}-{zlib.crc32(reference.encode()):08x}"
+        definition, _files = read_foreign(path, parsed, name=name, faults=wrong)
+        self.faults += wrong
+        if definition is not None and not wrong:
+            self._given[reference] = definition
 
     def load_all(self, names: Iterable[str]) -> tuple[ActionDefinition, ...]:
         """Return those of these actions that can be used, but the kernel's own set, which is always there."""

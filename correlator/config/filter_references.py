@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from correlator.config.fail2ban.filter_file import define_filter, read_options
+from correlator.config.fail2ban.filter_file import Fail2banFilter, define_filter, read_options
+from correlator.config.fail2ban.jail_file import JAIL_FILE, load_fail2ban
 from correlator.config.fail2ban.references import BadReferenceError, parse_reference
 from correlator.config.filters import load_filter
 from correlator.errors import Fault
@@ -47,10 +48,31 @@ def open_filter(
     if path.suffix not in _OF_FAIL2BAN:
         return None, [Fault(reference, "filter", parsed.name, _EXPECTED)]
     faults: list[Fault] = []
+    if path.name == JAIL_FILE:
+        return _open_of_jail(reference, path, parsed.parameters)
     parameters = {**parsed.parameters, **(options or {})}
     read = read_options(path.with_suffix(""), parameters, is_journal=is_journal, faults=faults)
     if read is None:
         return None, faults
+    return _define(reference, read, faults)
+
+
+def _open_of_jail(
+    reference: str, path: Path, parameters: Mapping[str, str]
+) -> tuple[FilterDefinition | None, list[Fault]]:
+    """Return the filter of one jail, with the expressions that the jail itself has."""
+    name = parameters.get("jail", "")
+    site = load_fail2ban(path.parent, only=name) if name else None
+    faults = [] if site is None else list(site.faults)
+    if site is None or not site.jails:
+        expected = f"a jail of {path} that can be read, as in {FAIL2BAN}{path}[jail=sshd]"
+        return None, faults or [Fault(reference, "filter", repr(name), expected)]
+    return _define(reference, site.jails[0].filter_options, faults)
+
+
+def _define(
+    reference: str, read: Fail2banFilter, faults: list[Fault]
+) -> tuple[FilterDefinition | None, list[Fault]]:
     definition = define_filter(reference, read, faults)
     if definition is None:
         return None, faults

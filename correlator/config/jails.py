@@ -13,6 +13,7 @@ from correlator.config.reader import FOREVER, Table, parse_duration
 from correlator.errors import Fault
 from correlator.jails import Count, JailDefinition, Key
 from correlator.model import Micros
+from correlator.zones import find_zone
 
 _NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
@@ -41,8 +42,7 @@ def is_jail_name(name: str, table: Table) -> bool:
 def read_jail(name: str, table: Table, *, is_blocking: bool) -> JailDefinition:
     """Return the jail that a table `[jail.NAME]` defines; faults are noted in the table's file."""
     defaults = JailDefinition(name=name, where=str(table.file.path), filters=())
-    table.require("filters", 'the filters it listens to, such as ["portsentry"]')
-    filters = table.texts("filters")
+    filters = _filters(table)
     key = Key(table.text("key", defaults.key.value, choices=[key.value for key in Key]))
     prefix4, prefix6 = (_PREFIX4, _PREFIX6) if key is Key.PREFIX else (defaults.prefix4, defaults.prefix6)
     count, field = _count(table)
@@ -69,6 +69,9 @@ def read_jail(name: str, table: Table, *, is_blocking: bool) -> JailDefinition:
         ),
         actions=_actions(table, defaults.actions),
         is_blocking=mode == "block",
+        files=table.texts("files"),
+        zone=_zone(table),
+        ignore=table.sources("ignore"),
     )
     table.finish()
     return jail
@@ -87,6 +90,22 @@ def unknown_kinds(jail: JailDefinition, patterns: Mapping[str, Iterable[str]]) -
             if slash and filter_ in patterns and pattern not in known:
                 found.append((key, name, ", ".join(f"{filter_}/{other}" for other in known)))
     return found
+
+
+def _filters(table: Table) -> tuple[str, ...]:
+    """Return the names and references of `filters`, or of `filter`, which is one."""
+    if table.has("filter"):
+        return (table.text("filter", ""), *table.texts("filters"))
+    table.require("filters", 'the filters it listens to, such as ["portsentry"]')
+    return table.texts("filters")
+
+
+def _zone(table: Table) -> str:
+    zone = table.text("zone", "")
+    if zone and find_zone(zone) is None:
+        table.fault("zone", zone, "a zone of fixed offset, such as UTC or UTC+0100")
+        return ""
+    return zone
 
 
 def _weights(table: Table, filters: tuple[str, ...]) -> Mapping[str, int]:

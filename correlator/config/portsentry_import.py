@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable
 
 from correlator.actions import ActionDefinition, Commands
+from correlator.config.gaps import Gap
 from correlator.config.portsentry import PortSentryConf
-from correlator.config.portsentry_settings import Gap
 from correlator.config.settings import SiteSettings
 from correlator.jails import JailDefinition, format_span
 from correlator.model import printable

@@ -7,9 +7,10 @@ never dropped in silence. A configuration in, settings and gaps out; of the host
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from correlator.config.gaps import Gap
 from correlator.config.portsentry import (
     CONF_FILE,
     PortSentryConf,
@@ -49,22 +50,6 @@ COMPAT_SPAN: Micros = 364 * _DAY
 COMPAT_SPOOFABLE_BLOCK: Micros = 7000 * _DAY
 COMPAT_SPOOFABLE_A_MINUTE = 1_000_000
 IN_ITS_PLACE = "nft add element inet portward source4 { $TARGET$ }, which nftables does by itself"
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Something that a portsentry.conf asks for and we do not do, or do otherwise."""
-
-    where: str
-    """File and line."""
-    directive: str
-    note: str
-    is_lost: bool
-    """True: not done at all. False: done otherwise, for the reason given."""
-
-    def __str__(self) -> str:
-        """One line that a person can act on."""
-        return f"{self.where}: {self.directive}: {self.note}"
 
 
 def expand_modes(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -55,6 +55,8 @@ class SiteSettings:
     faults: tuple[Fault, ...]
     actions: Mapping[str, ActionDefinition] = field(default_factory=dict)
     """Those that the settings files define themselves."""
+    watched: tuple[Path, ...] = ()
+    """Foreign files that this was made from: when one changes, it is read anew."""
     notes: tuple[str, ...] = ()
     """What is not done, or done otherwise than a foreign file asks for; no faults."""
 
@@ -92,6 +94,11 @@ def settings_file(folder: Path | None) -> Path:
     return etc if etc.exists() else Path(__file__).with_name(SETTINGS_FILE)
 
 
+def is_fail2ban(folder: Path) -> bool:
+    """Whether a folder holds Fail2ban's configuration."""
+    return (folder / "jail.conf").is_file() or (folder / "jail.local").is_file()
+
+
 class UnknownFilterError(ValueError):
     """There is no filter of that name; says which there are."""
 
@@ -107,8 +114,8 @@ def load_settings(
 
     So do `probe_modes`, for what the probe watches.
     Without `recommend` the jails that `enabled` names have our defaults instead of their filters': who only
-    asks whether anything blocks need not read them. In the place of a folder a portsentry.conf may be given:
-    it is run as it stands.
+    asks whether anything blocks need not read them. In the place of a folder a portsentry.conf may be given,
+    or Fail2ban's folder: they are run as they stand.
     """
     if folder is not None and folder.is_file():
         from correlator.config.portsentry_settings import load_portsentry
@@ -117,6 +124,12 @@ def load_settings(
         settings = replace(settings, notes=tuple(map(str, gaps)))
         return settings if mode is None else settings.in_mode(mode)
     where = settings_file(folder)
+    if folder is not None and not where.exists() and is_fail2ban(folder):
+        from correlator.config.fail2ban.jail_settings import load_fail2ban_settings
+
+        settings, gaps, _disabled = load_fail2ban_settings(folder)
+        settings = replace(settings, notes=tuple(map(str, gaps)))
+        return settings if mode is None else settings.in_mode(mode)
     faults: list[Fault] = []
     table = File(where, faults).table()
     written_mode = table.text("mode", "observe", choices=("observe", "block"))

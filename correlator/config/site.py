@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from correlator.config.actions import ActionShelf
+from correlator.config.filter_references import is_path, open_filter
 from correlator.config.filters import ALERT_LOG_TOKEN, PACKET_LOG_TOKEN, load_filter
 from correlator.config.jails import unknown_kinds
 from correlator.config.reader import near_miss
@@ -42,7 +43,7 @@ def load_site(folder: Path | None = None, *, mode: str | None = None) -> Site:
     faults = list(settings.faults)
     actions = ActionShelf(settings)
     jails = _sound_jails(settings.jails, shelf, actions, faults)
-    used = sorted({name for jail in jails.values() for name in jail.actions})
+    used = sorted({name for jail in settings.jails.values() for name in jail.actions})
     enforcer = replace(settings.enforcer, actions=actions.load_all(used))
     filters = {
         name: _with_paths(definition, settings.paths)
@@ -66,6 +67,19 @@ class FilterShelf:
             self.paths |= {name[: -len(".toml")]: folder / name for name in _filter_files(folder)}
         self._asked: set[str] = set()
 
+    def load_for(self, jail: JailDefinition, name: str) -> FilterDefinition | None:
+        """Return a filter as a jail uses it; one of Fail2ban's reads what its jail says: each has its own."""
+        if not is_path(name):
+            return self.load(name)
+        instance = f"{_short(name)}@{jail.name}"
+        if instance not in self._asked:
+            self._asked.add(instance)
+            definition, wrong = open_filter(name, is_journal=not jail.files)
+            self.faults += wrong
+            if definition is not None:
+                self.loaded[instance] = _of_jail(definition, instance, jail)
+        return self.loaded.get(instance)
+
     def load(self, name: str) -> FilterDefinition | None:
         """Return a filter; None where there is none, or where it has faults: they are noted once."""
         if name not in self._asked and name in self.paths:
@@ -85,6 +99,23 @@ class FilterShelf:
             raise UnknownFilterError(f"a filter that is there{near_miss(name, self.paths)}")
         definition = self.load(name)
         return {} if definition is None else definition.jail
+
+
+def _short(reference: str) -> str:
+    """Return what a reference is called where it is shown: the name of its file."""
+    return Path(reference.partition("[")[0]).name
+
+
+def _of_jail(definition: FilterDefinition, name: str, jail: JailDefinition) -> FilterDefinition:
+    """Return a filter that says nothing of its sources, with those of its jail."""
+    how = definition.whole_lines
+    return replace(
+        definition,
+        name=name,
+        files=(*definition.files, *jail.files),
+        journal=() if jail.files else definition.journal,
+        whole_lines=None if how is None else replace(how, zone=jail.zone),
+    )
 
 
 def _filter_files(folder: Path) -> list[str]:
@@ -128,7 +159,8 @@ def _sound_jails(
     """
     sound = {}
     for name, jail in jails.items():
-        present = tuple(filter_ for filter_ in jail.filters if shelf.load(filter_) is not None)
+        loaded = [(filter_, shelf.load_for(jail, filter_)) for filter_ in jail.filters]
+        present = tuple(definition.name for _filter, definition in loaded if definition is not None)
         faults += [
             Fault(
                 jail.where,
@@ -137,12 +169,14 @@ def _sound_jails(
                 f"a filter that is there{near_miss(filter_, shelf.paths)}",
             )
             for filter_ in sorted(set(jail.filters) - set(shelf.paths))
+            if not is_path(filter_)
         ]
         faults += [
             Fault(jail.where, f"jail.{name}.actions", repr(action), "one of " + ", ".join(actions.names))
             for action in sorted(set(jail.actions) - set(actions.names))
+            if not actions.is_reference(action)
         ]
-        usable = tuple(action for action in jail.actions if actions.load(action) is not None)
+        usable = tuple(action.name for name in jail.actions if (action := actions.load(name)) is not None)
         patterns = {
             filter_: [pattern.name for pattern in shelf.loaded[filter_].patterns] for filter_ in present
         }

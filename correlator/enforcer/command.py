@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 
@@ -12,6 +13,7 @@ from correlator.actions import (
     Commands,
     Order,
     encode_evidence,
+    environment_for,
     expand,
     expand_argv,
     spell,
@@ -213,7 +215,10 @@ class CommandAction:
             else:
                 self._run(argvs[1:], order, now, done, stdin)
 
-        self._runner.run(expand_argv(argvs[0], order, now), go_on, seconds=seconds, stdin=stdin)
+        variables = self._definition.variables
+        environment = environment_for(variables, order, hostname=os.uname().nodename) if variables else None
+        argv = expand_argv(argvs[0], order, now)
+        self._runner.run(argv, go_on, seconds=seconds, stdin=stdin, environment=environment)
 
 
 def _nobody(version: int) -> Order:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +57,7 @@ class _Job:
     stdin: bytes
     seconds: float
     done: Done
+    environment: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -80,12 +81,23 @@ class Runner:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._children)
 
-    def run(self, argv: Argv, done: Done, *, seconds: float, stdin: bytes = b"") -> None:
-        """Run a command as soon as there is room; `done` is called once, later or at once."""
+    def run(
+        self,
+        argv: Argv,
+        done: Done,
+        *,
+        seconds: float,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Run a command as soon as there is room; `done` is called once, later or at once.
+
+        `environment`: variables beside those that every command has, which they cannot change.
+        """
         if len(self._waiting) >= MOST_WAITING:
             done(Ran(f"{spell(argv)}: not run: {MOST_WAITING} commands wait already", ""))
             return
-        self._waiting.append(_Job(argv, stdin, seconds, done))
+        self._waiting.append(_Job(argv, stdin, seconds, done, environment or {}))
         self._start_more()
 
     def tend(self) -> None:
@@ -124,7 +136,7 @@ class Runner:
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=_ENVIRONMENT,
+                env={**job.environment, **_ENVIRONMENT},
                 cwd="/",
                 start_new_session=True,
             )

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from correlator.config.fail2ban.expression_tags import expand_expression
-from correlator.config.fail2ban.sections import Sections, SubstitutionError, load_sections
-from correlator.config.fail2ban.tags import TagError, replace_tags
+from correlator.config.fail2ban.resolver import DEFINITION, Resolver
+from correlator.config.fail2ban.sections import load_sections
 from correlator.date_patterns import DatePatternError, expand_patterns
 from correlator.errors import Fault, JournalMatchError
 from correlator.expressions import ExpressionError, compile_expression
@@ -17,8 +17,6 @@ from correlator.filters import FilterDefinition, PatternDefinition
 from correlator.journal_match import EXPECTED, JournalMatch, parse_journal_match
 from correlator.whole_lines import IDENTITIES, WholeLines
 
-DEFINITION = "Definition"
-INIT = "Init"
 OPTIONS = ("prefregex", "failregex", "ignoreregex", "maxlines", "datepattern", "journalmatch", "usedns")
 _MOST_LINES = 1000
 _ANY_YEAR = 2029
@@ -62,79 +60,10 @@ def read_options(
     given = dict(parameters)
     if "logtype" not in given and "logtype" not in sections.names(DEFINITION):
         given["logtype"] = "journal" if is_journal else "file"
-    options = _Resolver(sections, given, jail or {}, faults).options()
+    options = Resolver(sections, OPTIONS, given, variables=jail or {}, faults=faults).resolve()
     if len(faults) > before:
         return None
     return Fail2banFilter(sections.where, options, tuple(sections.files))
-
-
-class _Resolver:
-    """Puts the values together: [Definition], over it [Init], over it the parameters; then the tags."""
-
-    def __init__(
-        self,
-        sections: Sections,
-        parameters: Mapping[str, str],
-        jail: Mapping[str, str],
-        faults: list[Fault],
-    ) -> None:
-        self._sections = sections
-        self._parameters = parameters
-        self._variables = {name.lower(): value for name, value in {**jail, **parameters}.items()}
-        self._faults = faults
-        self._combined: dict[str, str] = {}
-        self._init: dict[str, str] = {}
-
-    def options(self) -> dict[str, str]:
-        """Return the options that Fail2ban knows, final; what cannot be put together is a fault."""
-        for name in OPTIONS:
-            self._take(DEFINITION, name, self._combined)
-        for name in self._sections.names(INIT):
-            self._take(INIT, name, self._init)
-        self._combined |= self._init | dict(self._parameters)
-        final = {}
-        for name in OPTIONS:
-            if name not in self._combined:
-                continue
-            try:
-                final[name] = replace_tags(self._combined[name], self._look_up)
-            except (TagError, SubstitutionError) as exc:
-                self._note(DEFINITION, name, exc)
-        return final
-
-    def _take(self, section: str, name: str, into: dict[str, str]) -> None:
-        try:
-            value = self._sections.read(section, name, self._variables)
-        except SubstitutionError as exc:
-            self._note(section, name, exc)
-            return
-        if value is not None:
-            into[name] = value
-
-    def _look_up(self, tag: str) -> str | None:
-        if tag in self._combined:
-            return self._combined[tag]
-        value = self._sections.read(DEFINITION, tag, self._variables)
-        if value is not None:
-            return value
-        section, slash, option = tag.partition("/")
-        if not slash or not option:
-            return None
-        if section == "known":
-            if option in self._init:
-                return self._init[option]
-            found = self._sections.known.get(DEFINITION, {}).get(option.lower())
-            raw = None if found is None else found.raw
-            if raw is not None:
-                return self._sections.substitute(DEFINITION, raw, self._variables)
-            return self._sections.read(DEFINITION, option, {})
-        if self._sections.has(section):
-            return self._sections.read(section, option, self._variables)
-        return None
-
-    def _note(self, section: str, name: str, exc: Exception) -> None:
-        where = self._sections.where_is(section, name)
-        self._faults.append(Fault(where, f"[{section}] {name}", str(exc), "a value that can be put together"))
 
 
 def define_filter(name: str, read: Fail2banFilter, faults: list[Fault]) -> FilterDefinition | None:

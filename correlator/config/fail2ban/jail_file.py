@@ -1,7 +1,7 @@
 """Reads jail.conf and all that belongs to it: each jail with its options, final, its filter and its actions.
 
-What a jail says itself comes first, then [DEFAULT]; `%(known/x)s` is what its filter says. A jail whose filter
-or actions cannot be read is left out and said; the others count. Nothing here knows what our jails are like.
+What a jail says itself comes first, then [DEFAULT]; `%(known/x)s` is what its filter says. A jail whose
+filter or actions cannot be read is left out and said; the others count.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ JAIL_FILE = "jail.conf"
 VERSION = "1.0.2"
 """Of the Fail2ban whose files we read: what `%(fail2ban_version)s` says."""
 _TRUE = frozenset({"1", "on", "true", "yes"})
+SHARED = (
+    *("backend", "maxretry", "maxmatches", "findtime", "bantime", "ignorecommand", "ignoreself", "ignoreip"),
+    *("logencoding", "logtimezone", "logpath", "usedns"),
+)
+"""Options of a jail that are put in the place of an action's own of the same name."""
 _JAIL_OPTIONS = (
-    *("backend", "maxretry", "maxmatches", "findtime", "bantime", "ignorecommand", "ignorecache", "ignoreself"),
-    *("ignoreip", "logencoding", "logtimezone", "logpath", "skip_if_nologs", "port", "protocol", "banaction"),
+    *SHARED,
     *("bantime.increment", "bantime.factor", "bantime.formula", "bantime.multipliers", "bantime.maxtime"),
-    *("bantime.rndtime", "bantime.overalljails", "usedns"),
+    *("bantime.rndtime", "bantime.overalljails"),
 )
 
 
@@ -45,6 +49,8 @@ class Fail2banJail:
     filter_options: Fail2banFilter
     """What the filter says, with the jail's own expressions in their place."""
     actions: tuple[Reference, ...]
+    has_own_options: bool = False
+    """Whether the jail itself says something in the place of what its filter says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +74,18 @@ class _Reading:
     disabled: list[str] = field(default_factory=list)
 
 
-def load_fail2ban(folder: Path, *, takes_disabled: bool = False) -> Fail2banSite | None:
-    """Return what the files in a folder such as /etc/fail2ban say; None where there is no jail.conf."""
+def load_fail2ban(folder: Path, *, takes_disabled: bool = False, only: str = "") -> Fail2banSite | None:
+    """Return what the files in a folder such as /etc/fail2ban say; None where there is no jail.conf.
+
+    `only`: the one jail that is wanted, enabled or not.
+    """
     faults: list[Fault] = []
     folder = folder.absolute()
     sections = load_sections(folder / "jail", faults)
     if sections is None:
         return None
     reading = _Reading(sections, folder, faults, dict.fromkeys(sections.files))
-    jails = tuple(_jails(reading, takes_disabled=takes_disabled))
+    jails = tuple(_jails(reading, takes_disabled=takes_disabled, only=only))
     return Fail2banSite(folder, jails, tuple(reading.disabled), tuple(faults), tuple(reading.files))
 
 
@@ -85,15 +94,17 @@ def is_true(text: str) -> bool:
     return text.strip().lower() in _TRUE
 
 
-def _jails(reading: _Reading, *, takes_disabled: bool) -> Iterator[Fail2banJail]:
+def _jails(reading: _Reading, *, takes_disabled: bool, only: str) -> Iterator[Fail2banJail]:
     ready = {"fail2ban_version": VERSION, "fail2ban_confpath": str(reading.folder)}
     for name, text in ready.items():
         reading.sections.defaults.setdefault(name, Option(text.replace("%", "%%"), ""))
     for name in list(reading.sections.sections):
+        if only and name != only:
+            continue
         enabled = _option(reading, name, "enabled")
         if enabled is None and any(fault.key == f"[{name}] enabled" for fault in reading.faults):
             continue
-        if not is_true(enabled or "") and not takes_disabled:
+        if not is_true(enabled or "") and not (takes_disabled or only):
             reading.disabled.append(name)
             continue
         jail = _jail(reading, name)
@@ -123,7 +134,9 @@ def _jail(reading: _Reading, name: str) -> Fail2banJail | None:
         reading.files |= dict.fromkeys(found.files)
         _make_known(sections, name, read)
     own = {option: _option(reading, name, option) for option in OPTIONS if sections.has_own(name, option)}
-    options = {option: text for option in _JAIL_OPTIONS if (text := _option(reading, name, option)) is not None}
+    options = {
+        option: text for option in _JAIL_OPTIONS if (text := _option(reading, name, option)) is not None
+    }
     actions = tuple(_actions(reading, name))
     if len(reading.faults) > before:
         return None
@@ -135,6 +148,7 @@ def _jail(reading: _Reading, name: str) -> Fail2banJail | None:
         filter=reference,
         filter_options=Fail2banFilter(read.where, {**read.options, **given}, read.files),
         actions=actions,
+        has_own_options=bool(given),
     )
 
 
@@ -181,5 +195,7 @@ def _option(reading: _Reading, section: str, option: str) -> str | None:
         return reading.sections.read(section, option, {})
     except SubstitutionError as exc:
         where = reading.sections.where_is(section, option)
-        reading.faults.append(Fault(where, f"[{section}] {option}", str(exc), "a value that can be put together"))
+        reading.faults.append(
+            Fault(where, f"[{section}] {option}", str(exc), "a value that can be put together")
+        )
         return None
