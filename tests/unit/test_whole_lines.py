@@ -168,4 +168,4 @@ def test_the_prefilter_finds_text_that_a_date_stands_in(patterns, how, line):
     filter_ = _filter(*patterns, **how)
     assert isinstance(filter_, WholeLineFilter)
     assert filter_.find(line, NOW) is not None
-    assert list(Prefilter(filter_.literals()).candidates(line.encode() + b"\n")) == [(0, len(line))]
+    assert list(Prefilter(filter_.needs()).candidates(line.encode() + b"\n")) == [(0, len(line))]
