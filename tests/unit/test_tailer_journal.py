@@ -115,6 +115,19 @@ def test_bytes_that_are_no_text_are_kept(daemon, follow, collect):
     assert _bodies(collect(tailer, 1)) == ["caf\udce9 \udcff#000 é"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_what_people_write_is_read_too(daemon, follow, collect):
+    """Journald gives each of them a file; one that appears while we follow belongs to the journal as well."""
+    tailer = follow()
+    _write(daemon, "a")
+    daemon.write_as(1234, "b")
+    daemon.settle()
+    _write(daemon, "c")
+    found = collect(tailer, 3)
+    assert [(entry.body, entry.fields["_UID"]) for entry in found] == [("a", "0"), ("b", "1234"), ("c", "0")]
+    assert [path.name for path in daemon.files()] == ["system.journal", "user-1234.journal"]
+
+
 def test_who_gives_no_name_goes_by_his_command(daemon, follow, collect):
     """So do programs whose output systemd sends to the journal without an identifier."""
     tailer = follow()
