@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from correlator.actions import Order
 from correlator.enforcer import lines
@@ -20,6 +21,8 @@ from correlator.enforcer.protocol import DeedEvent, Event
 from correlator.model import Micros, Source
 from correlator.store.blocks import BlockRow, BlockStore, NewBlock
 from correlator.store.deeds import DeedState
+
+_FAILING_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,18 @@ class Carrier:
         self.tend = self._deeds.tend
         self.pause = self._deeds.pause
 
-    @property
-    def problems(self) -> Mapping[str, str]:
-        """What keeps an action from working, or us from seeing what it did."""
-        return self._comparison.problems
+    def status(self) -> dict[str, Any]:
+        """Return its state by name."""
+        failing = self._store.deeds.failing(_FAILING_SHOWN)
+        return {
+            "actions": self.names,
+            "endings": dict(self.counts),
+            "action_problems": dict(self._comparison.problems),
+            "failing": [
+                {"block": deed.block, "action": deed.action, "tries": deed.tries, "detail": deed.detail}
+                for deed in failing
+            ],
+        }
 
     @property
     def names(self) -> list[str]:

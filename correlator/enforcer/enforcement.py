@@ -34,6 +34,7 @@ from correlator.enforcer.protocol import (
     OutcomeEvent,
 )
 from correlator.enforcer.records import Records
+from correlator.enforcer.unwritten import Unwritten
 from correlator.errors import Fault
 from correlator.model import SECOND, Micros, Outcome, OutcomeKind, Source
 from correlator.settings import EnforcerSettings
@@ -43,8 +44,6 @@ Announce = Callable[[str, Event | None], None]
 """Takes a line to print (empty: none) and, for what watchers want to know, the event."""
 Later = Callable[[Outcome], None]
 """Takes the outcome of a request whose actions take their time."""
-
-_FAULTS_SHOWN = 20
 _RETRY: Micros = 5 * SECOND
 
 
@@ -78,6 +77,7 @@ class Enforcement:
         )
         self._clock = clock
         self._holdings = Holdings()
+        self._unwritten = Unwritten(store, self._kernel, records)
         self._pending: dict[int, list[Later]] = {}
         """Rows that no action has carried out yet, and who waits for the outcome."""
         self._next_expiry: Until = None
@@ -138,7 +138,7 @@ class Enforcement:
         except sqlite3.Error as exc:
             self._go_back(now)
             detail = f"{self._settings.paths.blocks_database}: {exc}"
-            outcome, is_news = _outcome(OutcomeKind.FAILED, request, None, detail), True
+            outcome, is_news = self._block_unwritten(request, now, detail), True
         if outcome is not None and is_news:
             self._count_and_say(outcome, request.jail)
         return outcome
@@ -187,6 +187,8 @@ class Enforcement:
 
     def tend(self, now: Micros) -> None:
         """Carry out what actions are still to do. Raises: sqlite3.Error where the disk would not."""
+        if self._unwritten.tend(now, self._holdings):
+            self._next_expiry = self._store.next_expiry()
         self._carrier.tend(now)
 
     def pause(self, now: Micros) -> float | None:
@@ -219,26 +221,16 @@ class Enforcement:
 
     def status(self) -> dict[str, Any]:
         """Return counters and states by name."""
-        faults = self._never_block.faults
         return {
             "blocks": len(self._holdings),
+            "unwritten": len(self._unwritten),
             "is_enforcing": self._settings.is_enforcing,
-            "backend": self._kernel.name,
-            "actions": self._carrier.names,
-            "action_problems": dict(self._carrier.problems),
-            "endings": dict(self._carrier.counts),
-            "failing": [
-                {"block": deed.block, "action": deed.action, "tries": deed.tries, "detail": deed.detail}
-                for deed in self._store.deeds.failing(_FAULTS_SHOWN)
-            ],
-            "table": self._kernel.table,
             "synced_at": self._synced_at,
-            "trouble": self._kernel.trouble,
             "next_expiry": self._next_expiry,
-            "never_block": self._never_block.count(),
-            "faults": [str(fault) for fault in faults[:_FAULTS_SHOWN]],
-            "fault_count": len(faults),
             "since_start": dict(self._counts),
+            **self._kernel.status(),
+            **self._carrier.status(),
+            **self._never_block.status(),
         }
 
     def _block(self, request: BlockRequest, now: Micros, later: Later | None) -> tuple[Outcome | None, bool]:
@@ -283,6 +275,17 @@ class Enforcement:
             return None, False
         self._give_up(number, carried.detail, now)
         return _outcome(OutcomeKind.FAILED, request, None, carried.detail), True
+
+    def _block_unwritten(self, request: BlockRequest, now: Micros, detail: str) -> Outcome:
+        """Deny a source in the kernel though nothing can be written down; said in the outcome's detail."""
+        failed = _outcome(OutcomeKind.FAILED, request, None, detail)
+        _, plan = self._plan(request, now)
+        if self._kernel.name not in request.actions or not isinstance(plan, Add | Extend):
+            return failed
+        problem = self._unwritten.block(new_block(request, now), now, self._holdings)
+        if problem is not None:
+            return _outcome(OutcomeKind.FAILED, request, None, f"{detail}; {problem}")
+        return _outcome(OutcomeKind.DONE, request, request.until, f"not written down yet: {detail}")
 
     def _plan(self, asked: BlockRequest | BlockRow, now: Micros) -> tuple[tuple[str, ...], Plan]:
         """Return what a request comes to, and all the actions that it then needs."""
@@ -351,6 +354,7 @@ class Enforcement:
     def _go_back(self, now: Micros) -> None:
         """Take belief from the rows again, and the kernel from belief: a row could not be written."""
         self._holdings = Holdings(self._store.in_force())
+        self._unwritten.hold(self._holdings)
         self._kernel.go_back(self._holdings.ends(self._kernel.name), now)
 
     def _let_go(self, reasons: Mapping[Source, str], now: Micros) -> Change:
@@ -360,6 +364,7 @@ class Enforcement:
         change = self._kernel.forget(reasons)
         for source, held, until in gone:
             self._holdings.forget(source)
+            self._unwritten.forget(source)
             self._tell(Outcome(OutcomeKind.RELEASED, source, held.request, until, reasons[source]), held.jail)
         self._carrier.end(((held.number, held.actions) for _, held, _ in gone), now)
         self._next_expiry = self._store.next_expiry()

@@ -42,6 +42,10 @@ class Keeping:
     def __len__(self) -> int:
         return len(self._belief)
 
+    def status(self) -> dict[str, str]:
+        """Return its state by name."""
+        return {"backend": self.name, "table": self.table, "trouble": self.trouble}
+
     def check(self) -> None:
         """Raise where the backend cannot work on this host."""
         self._backend.check()

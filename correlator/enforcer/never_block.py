@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from correlator.errors import Fault, KernelError
 from correlator.ignores import IgnoreList, parse_ignore_file
@@ -22,6 +23,7 @@ from correlator.model import SECOND, Micros, Source, parse_prefix
 from correlator.settings import EnforcerSettings
 
 FRESH: Micros = 3 * SECOND
+_FAULTS_SHOWN = 20
 _REST_SHARE = 50
 """How old what the host says of itself may be."""
 MAX_IGNORE_BYTES = 16 << 20
@@ -109,6 +111,11 @@ class NeverBlock:
     def sources(self) -> list[Source]:
         """Return every entry, also those that cover one another."""
         return [source for entries, _ in self._all() for source, _ in entries]
+
+    def status(self) -> dict[str, Any]:
+        """Return its state by name."""
+        shown = [str(fault) for fault in self.faults[:_FAULTS_SHOWN]]
+        return {"never_block": self.count(), "faults": shown, "fault_count": len(self.faults)}
 
     def count(self) -> int:
         """Return how many entries there are in all."""

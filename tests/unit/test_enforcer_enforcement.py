@@ -254,19 +254,44 @@ def test_a_kernel_that_refuses_fails_the_block_and_nothing_is_believed(bench: Be
     assert bench.files() == (["192.0.2.9"], ["192.0.2.9"])
 
 
-def test_a_disk_that_refuses_fails_the_block_and_nothing_stays(bench: Bench) -> None:
-    """What cannot be written down is not done: a restart would not know it."""
+def test_a_disk_that_refuses_keeps_nobody_from_being_denied(bench: Bench) -> None:
+    """The kernel denies, the outcome says what is missing, and it is written down when that is possible."""
     bench.block("192.0.2.8", SOON, request="a")
     bench.store._connection.execute(
         "CREATE TEMP TRIGGER full BEFORE UPDATE ON blocks WHEN NEW.state = 'done'"
         " BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
     )
     kind, _, detail = bench.block("192.0.2.9", SOON, request="b")
-    assert (kind, detail.endswith("database or disk is full")) == ("failed", True)
-    assert bench.kernel == {"192.0.2.8": SOON}
-    assert bench.files() == (["192.0.2.8"], ["192.0.2.8"])
+    assert (kind, detail.startswith("not written down yet: ")) == ("done", True)
+    assert detail.endswith("database or disk is full")
+    assert bench.kernel == {"192.0.2.8": SOON, "192.0.2.9": SOON}
+    assert bench.block("192.0.2.9", SOON, request="c")[0] == "exists"
+    assert bench.block("198.51.100.9", SOON + SECOND, request="d")[0] == "done"
+    assert bench.enforcement.status()["unwritten"] == 2
+    bench.enforcement.sync(bench.now)
+    assert set(bench.kernel) == {"192.0.2.8", "192.0.2.9", "198.51.100.9"}
     bench.store._connection.execute("DROP TRIGGER full")
-    assert bench.block("192.0.2.9", SOON, request="b")[0] == "done"
+    bench.now += 5 * SECOND
+    bench.enforcement.tend(bench.now)
+    assert bench.enforcement.status()["unwritten"] == 0
+    assert ("d", "done") in bench.rows
+    assert bench.files() == (["192.0.2.8", "192.0.2.9", "198.51.100.9"],) * 2
+    bench.start()
+    assert set(bench.kernel) == {"192.0.2.8", "192.0.2.9", "198.51.100.9"}
+
+
+def test_what_the_disk_never_took_ends_all_the_same(bench: Bench) -> None:
+    """By its time or by a release; nothing of it is left."""
+    bench.store._connection.execute(
+        "CREATE TEMP TRIGGER full BEFORE INSERT ON blocks BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
+    assert bench.block("192.0.2.9", SOON, request="a")[0] == "done"
+    assert bench.block("198.51.100.9", None, request="b")[0] == "done"
+    assert bench.enforcement.release(parse_prefix("198.51.100.9"), bench.now) == 1
+    bench.now = SOON
+    bench.enforcement.tend(bench.now)
+    assert bench.enforcement.status()["unwritten"] == 0
+    assert len(bench.enforcement) == 0
 
 
 def test_expiry_is_tried_again_when_the_disk_refuses(bench: Bench) -> None:
