@@ -1,0 +1,150 @@
+"""What other actions really deny, held against what they should, and mended."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from correlator.actions import Order
+from correlator.enforcer.action import Ended, Ending, Result, Survey, Surveyed
+from correlator.enforcer.comparison import AT_ONCE
+from correlator.model import Micros, parse_prefix
+from tests.unit.test_enforcer_carrier import Bench, FakeAction
+
+
+class Firewall(FakeAction):
+    """A firewall in memory that can be looked at, and emptied behind our back."""
+
+    can_survey = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, is_quick=True)
+        self.held: set[str] = set()
+        self.problem = ""
+        self.has_batch = False
+
+    def block(self, order: Order, now: Micros, ended: Ended, *, is_again: bool = False) -> None:
+        """Deny one."""
+        self.held.add(str(order.source))
+        super().block(order, now, ended, is_again=is_again)
+
+    def release(self, order: Order, now: Micros, ended: Ended) -> None:
+        """Deny one no longer."""
+        self.held.discard(str(order.source))
+        super().release(order, now, ended)
+
+    def survey(self, orders: Sequence[Order], now: Micros, surveyed: Surveyed) -> None:
+        """Tell what differs."""
+        del now
+        self.calls.append("survey")
+        wanted = {str(order.source) for order in orders}
+        missing = tuple(order for order in orders if str(order.source) not in self.held)
+        extra = tuple(parse_prefix(source) for source in sorted(self.held - wanted))
+        surveyed(Survey(problem=self.problem) if self.problem else Survey(missing, extra))
+
+    def restore(self, orders: Sequence[Order], now: Micros, ended: Ended) -> bool:
+        """Deny many at once."""
+        del now
+        if self.has_batch:
+            self.calls.append(f"restore {len(orders)}")
+            self.held |= {str(order.source) for order in orders}
+            ended(Result(Ending.DONE))
+        return self.has_batch
+
+    def check(self, now: Micros, ended: Ended) -> None:
+        """Always able."""
+        del now
+        ended(Result(Ending.DONE))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A started enforcement whose action `file` is a firewall that can be looked at."""
+    made = Bench(tmp_path)
+    made.file = Firewall("file")
+    made.start()
+    return made
+
+
+def test_what_was_taken_away_is_put_back(bench: Bench) -> None:
+    """At the next comparison, one by one; nothing else is touched."""
+    bench.block("nftables", "file")
+    bench.block("nftables", "file", source="192.0.2.10")
+    bench.file.held.discard("192.0.2.10")
+    bench.enforcement.sync(bench.now)
+    bench.tend()
+    assert bench.file.held == {"192.0.2.9", "192.0.2.10"}
+    assert bench.file.calls[-1] == "block 192.0.2.10 again"
+    assert bench.file.calls.count("block 192.0.2.9") == 1
+
+
+@pytest.mark.parametrize("has_batch", [True, False])
+def test_a_flush_is_mended_in_one_batch_where_there_is_one(bench: Bench, has_batch: bool) -> None:
+    """Hundreds of processes for what one can do would take minutes."""
+    count = AT_ONCE + 1
+    for number in range(count):
+        bench.block("nftables", "file", source=f"198.51.100.{number}")
+    bench.file.held.clear()
+    bench.file.calls.clear()
+    bench.file.has_batch = has_batch
+    bench.enforcement.sync(bench.now)
+    bench.tend()
+    assert len(bench.file.held) == count
+    assert len(bench.file.calls) == (2 if has_batch else 1 + count)
+
+
+def test_a_stranger_in_what_is_ours_is_released(bench: Bench) -> None:
+    """Left by a death, or put there by hand."""
+    bench.block("nftables", "file")
+    bench.file.held.add("203.0.113.5")
+    bench.enforcement.sync(bench.now)
+    assert bench.file.held == {"192.0.2.9"}
+
+
+def test_what_changes_meanwhile_is_not_at_fault(bench: Bench) -> None:
+    """A source blocked while the list was read stands in it, and not in what we compared with."""
+    bench.block("nftables", "file")
+    survey = bench.file.survey
+
+    def slow(orders: Sequence[Order], now: Micros, surveyed: Surveyed) -> None:
+        bench.block("nftables", "file", source="192.0.2.10")
+        bench.enforcement.release(parse_prefix("192.0.2.9"), bench.now)
+        bench.tend()
+        survey(orders, now, surveyed)
+
+    bench.file.survey = slow  # type: ignore[method-assign]
+    bench.enforcement.sync(bench.now)
+    bench.file.survey = survey  # type: ignore[method-assign]
+    bench.tend()
+    assert bench.file.held == {"192.0.2.10"}
+
+
+def test_an_action_that_nobody_asked_for_is_not_looked_at(bench: Bench) -> None:
+    """To look at it would prepare the host for it."""
+    bench.block("nftables")
+    bench.enforcement.sync(bench.now)
+    assert bench.file.calls == []
+
+
+def test_what_cannot_be_seen_is_said_and_nothing_is_done(bench: Bench) -> None:
+    """Until it can be seen again."""
+    bench.block("nftables", "file")
+    bench.file.problem = "exit status 4: Permission denied"
+    bench.file.held.clear()
+    bench.enforcement.sync(bench.now)
+    bench.tend()
+    problems = bench.enforcement.status()["action_problems"]
+    assert (problems, bench.file.held) == ({"file": "exit status 4: Permission denied"}, set())
+    bench.file.problem = ""
+    bench.enforcement.sync(bench.now)
+    bench.tend()
+    assert (bench.enforcement.status()["action_problems"], bench.file.held) == ({}, {"192.0.2.9"})
+
+
+def test_a_restart_compares_at_once(bench: Bench) -> None:
+    """After a reboot nothing is there any more."""
+    bench.block("nftables", "file")
+    bench.file.held.clear()
+    bench.start()
+    bench.tend()
+    assert bench.file.held == {"192.0.2.9"}
