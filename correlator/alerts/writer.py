@@ -19,6 +19,7 @@ from pathlib import Path
 from correlator.alerts.stamps import Stamps
 from correlator.alerts.trouble import Trouble
 from correlator.attackalert import SYSLOG_IDENTIFIER, SYSLOG_PRIORITY, end_for_syslog
+from correlator.kernel.socket_path import reachable
 from correlator.model import SECOND, Micros
 
 _MODE = 0o640  # group adm, which the correlator is in, reads
@@ -89,15 +90,15 @@ class Nudge:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = os.fspath(path)
+        self._path = path
         self._socket = socket.socket(
             socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
 
     def give(self) -> None:
         """Send one byte; nobody there, or one too many, is nothing to worry about."""
-        with contextlib.suppress(OSError):
-            self._socket.sendto(b"\n", self._path)
+        with contextlib.suppress(OSError), reachable(self._path) as name:
+            self._socket.sendto(b"\n", name)
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -7,7 +7,6 @@ used in one of the two ways. A connection that breaks stays broken: whoever uses
 from __future__ import annotations
 
 import errno
-import os
 import select
 import socket
 import struct
@@ -29,6 +28,7 @@ from correlator.enforcer.protocol import (
     parse_answer,
 )
 from correlator.errors import PermissionDeniedError, ProtocolError, UnreachableError
+from correlator.kernel.socket_path import reachable
 
 TIMEOUT_SECONDS = 10.0
 MOST_WAITING = 4 << 20
@@ -55,7 +55,8 @@ class EnforcerClient:
             # Of a socket that does not block, connect() fails at once where too many others wait just now.
             limit = _TIMEVAL.pack(int(timeout), int(timeout % 1 * 1e6))
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-            self._socket.connect(os.fspath(path))
+            with reachable(path) as name:
+                self._socket.connect(name)
             self._socket.setblocking(False)
         except OSError as exc:
             self._socket.close()

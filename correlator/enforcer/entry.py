@@ -14,6 +14,7 @@ from correlator.kernel.process import (
     is_root_among_others,
     keep_capabilities,
 )
+from correlator.kernel.socket_path import reachable
 from correlator.settings import Paths
 
 
@@ -27,7 +28,8 @@ def listen(paths: Paths) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     before = os.umask(0o117)
     try:
-        listener.bind(os.fspath(path))
+        with reachable(path) as name:
+            listener.bind(name)
     except OSError as exc:
         listener.close()
         raise PortwardError(f"{path}: cannot listen there: {exc.strerror or exc}") from exc

@@ -7,6 +7,8 @@ import os
 import socket
 from pathlib import Path
 
+from correlator.kernel.socket_path import reachable
+
 
 class NudgeReceiver:
     """The bound socket; whoever holds the correlator's lock may bind it, an old one is dead."""
@@ -18,7 +20,8 @@ class NudgeReceiver:
         self._is_nudged = False
         before = os.umask(0o117)
         try:
-            self._socket.bind(os.fspath(path))
+            with reachable(path) as name:
+                self._socket.bind(name)
             # its folder may hand on the group of those who read our counters: the probe is in ours instead
             os.chown(path, -1, os.getegid())
         finally:

@@ -68,6 +68,7 @@ BAD_KEYS = {
     "linger": ('""', '"5x"', "-1", "1.5", '"-5s"', '"2d"', f"0x{HUGE}", f'"{HUGE}s"'),
     "syslog": TRUTHS,
     "echo": ("true", '"yes"', '"\\u001b[31m"', f'"{LONG}"'),
+    "nflog": ('"abc"', "-1", "[70000]", "[1.5]", f"[{HUGE}]", "true"),
     "no_such_key": ("1", f'"{LONG}"', '"\\u001b[31m"'),
 }
 BAD_FILES = {
