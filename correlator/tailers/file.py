@@ -110,7 +110,10 @@ class FileTailer:
     def backlog(self) -> int:
         """Bytes that lie there unread; what is compressed is not counted."""
         plain = [file for file in self._files if not file.is_packed]
-        return sum(max(0, os.fstat(file.descriptor).st_size - file.offset) for file in plain)
+        try:
+            return sum(max(0, os.fstat(file.descriptor).st_size - file.offset) for file in plain)
+        except OSError:  # the next look says why
+            return 0
 
     def read(self, now: Micros) -> Iterator[Chunk]:
         """Yield what has come, oldest first, as chunks of whole lines; the position moves with each.
@@ -124,17 +127,27 @@ class FileTailer:
         if stamp is not None and stamp == self._unchanged:
             return
         self._unchanged = None
-        self._notice_truncation()
-        self._notice_rotation(now, looked_at)
-        for file in self._files:
-            if file.retired_at == _AT_FIRST_READ:
-                file.retired_at = now
-            yield from self._drain(file, now, is_live=is_live)
-        self._caught_up = True
-        while len(self._files) > 1 and self._is_done(self._files[0], now):
-            yield from self._finish(self._files[0], now, is_live=is_live)
-            self._files.pop(0).close()
-        self._unchanged = stamp if len(self._files) == 1 and not self._trouble else None
+        try:
+            self._notice_truncation()
+            self._notice_rotation(now, looked_at)
+            for file in self._files:
+                if file.retired_at == _AT_FIRST_READ:
+                    file.retired_at = now
+                yield from self._drain(file, now, is_live=is_live)
+            self._caught_up = True
+            while len(self._files) > 1 and self._is_done(self._files[0], now):
+                yield from self._finish(self._files[0], now, is_live=is_live)
+                self._files.pop(0).close()
+        except OSError as exc:
+            self._give_up(exc)
+        else:
+            self._unchanged = stamp if len(self._files) == 1 and not self._trouble else None
+
+    def _give_up(self, problem: OSError) -> None:
+        """Open all anew with the next look: a disk that fails, a handle that its file server forgot."""
+        self._awaited = self.positions
+        self._trouble = problem.strerror or str(problem)
+        self.close()
 
     def _stamp(self) -> tuple[int, ...] | None:
         try:
@@ -157,9 +170,9 @@ class FileTailer:
 
     def close(self) -> None:
         """Give the descriptors back."""
-        for file in self._files:
+        files, self._files = self._files, []
+        for file in files:
             file.close()
-        self._files = []
 
     def _drain(self, file: OpenFile, now: Micros, *, is_live: bool) -> Iterator[Chunk]:
         while data := file.read_at(file.offset + len(file.pending), _READ_BYTES):

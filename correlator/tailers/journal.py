@@ -121,7 +121,7 @@ class JournalTailer:
     @property
     def behind(self) -> Micros:
         """How much journal lies there unread, by the time between its last entry and ours."""
-        if self._reader is None or self._position is None or self._caught_up:
+        if self._position is None or not self._reach():
             return 0
         try:
             return max(0, int(self._reader._get_end()) - self._position.at)  # noqa: SLF001  python-systemd's reader
@@ -131,7 +131,10 @@ class JournalTailer:
     def has_news(self) -> bool:
         """Whether an entry waits; cheap enough to be asked every few milliseconds."""
         if self._reader is not None and not self._is_at_news:
-            self._reader.process()  # without it we stay in a file that was rotated away
+            try:
+                self._reader.process()  # without it we stay in a file that was rotated away
+            except OSError as exc:
+                self._give_up(exc)
         return self._reach()
 
     def read(self, now: Micros) -> Iterator[Entries]:
@@ -161,6 +164,7 @@ class JournalTailer:
 
     def close(self) -> None:
         """Give the journal's files back."""
+        self._is_at_news = False
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -251,8 +255,12 @@ class JournalTailer:
             self._reader.fileno()  # only who asked for it once is told of files that come and go
             self._seek()
         except OSError as exc:
-            self.close()
-            self._seen, self._trouble = None, exc.strerror or str(exc)
+            self._give_up(exc)
+
+    def _give_up(self, problem: OSError) -> None:
+        """Open the journal anew with the next look."""
+        self.close()
+        self._seen, self._trouble = None, problem.strerror or str(problem)
 
     def _seek(self) -> None:
         """Go behind the last entry that was handed out; see `__init__` for where there is none."""

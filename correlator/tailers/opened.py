@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -122,7 +123,8 @@ class OpenFile:
 
     def close(self) -> None:
         """Give the descriptor back."""
-        os.close(self.descriptor)
+        with contextlib.suppress(OSError):  # what a failing disk says of a file that is only read
+            os.close(self.descriptor)
 
 
 def open_file(path: Path, suffix: str = "") -> OpenFile:

@@ -209,3 +209,12 @@ def test_old_strikes_and_pasts_leave_when_there_are_too_many(state, monkeypatch)
     state.prune({"portscan": NOW})
     assert [strike.at for strike in state.strikes()] == [NOW + 2, NOW + 3]
     assert [repeat.key for repeat in state.repeats()] == ["192.0.2.2"]
+
+
+def test_the_position_of_what_is_gone_is_forgotten(state):
+    """Logs with a date in their name would pile up; nothing kept is not the same as never seen."""
+    state.record(positions={"/a.log": [{"offset": 3}], "/log/*.log": []})
+    assert sorted(state.origins()) == ["/a.log", "/log/*.log"]
+    assert (state.positions("/a.log"), state.positions("/log/*.log")) == ([{"offset": 3}], [])
+    state.forget_positions(["/a.log"])
+    assert (state.origins(), state.positions("/a.log")) == (["/log/*.log"], None)

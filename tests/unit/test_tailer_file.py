@@ -637,6 +637,19 @@ def test_a_file_that_did_not_change_is_not_opened_again(log):
     assert _read(tailer, NOW + SECOND) == ""
 
 
+def test_a_file_that_fails_while_it_is_read_is_gone_on_with(log, tmp_path):
+    """A disk or a file server that comes back: no line is lost and none is read twice."""
+    tailer = _seen(log, "a\n")
+    _append(log, "b\n")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    os.dup2(folder, tailer._files[0].descriptor)  # whose bytes nobody can read
+    os.close(folder)
+    assert _read(tailer) == ""
+    assert (tailer.state, tailer.trouble, tailer.backlog) == ("refused", "Is a directory", 0)
+    assert _read(tailer) == "b\n"
+    assert (tailer.state, tailer.losses, tailer.truncations) == ("following", 0, 0)
+
+
 PIECES = st.lists(
     st.one_of(
         st.text("ab\n", max_size=8).map(lambda text: ("append", text)),
