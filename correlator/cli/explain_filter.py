@@ -1,8 +1,10 @@
 """`explain --filter PATH`: what one filter, given by its file, makes of lines; no site is needed for that.
 
 With `--input jsonl` each line is an object `{"line": TEXT, "time": EPOCH or null}` and is answered at once:
-`{"matched": true, "pattern": ..., "source": ..., "time": EPOCH, "fields": {...}}`. The lines of one input
-belong to one log, in order: filters that connect several lines do so.
+`{"matched": true, "pattern": ..., "source": ..., "time": EPOCH, "fields": {...}}`. `source` is who is meant, as
+text: an address in its canonical form, or with a filter of Fail2ban whatever it takes for one (a host's name, an
+identity); `fields` are the named groups that took part, `F-USER` being `user`. The lines of one input belong to
+one log, in order: filters that connect several lines do so.
 """
 
 from __future__ import annotations
@@ -25,10 +27,14 @@ if TYPE_CHECKING:
 _NO_INPUT = 66  # EX_NOINPUT
 _BAD_DATA = 65  # EX_DATAERR
 _LONGEST = 1 << 20
+_NOTHING: dict[str, Any] = {"matched": False, "pattern": None, "source": None, "time": None, "fields": {}}
 
 
 def explain_alone(options: argparse.Namespace) -> int:
-    """Answer for each line; 0 where anything matched. Raises: ConfigError for a filter with faults."""
+    """Answer for each line; 0 where anything matched, 65 where any input was no such object.
+
+    Raises: ConfigError for a filter with faults.
+    """
     from correlator.config.filter_references import open_filter
     from correlator.whole_line_filters import run_filter
 
@@ -37,18 +43,22 @@ def explain_alone(options: argparse.Namespace) -> int:
     if definition is None:
         raise ConfigError(tuple(faults))
     filter_ = run_filter(definition)
-    is_matched = False
+    is_matched = is_faulty = False
     if options.line == "-" and sys.stdin is None:
         complain("portward explain: standard input is closed, and no LINE was given")
         return _NO_INPUT
     for number, (text, at) in enumerate(_lines(options), start=1):
         if text is None:
             complain(f"portward explain: input line {number}: {at}")
-            return _BAD_DATA
+            _show("", {**_NOTHING, "error": at}, as_json=options.json)
+            is_faulty = True
+            continue
         now = int(options.now * SECOND) if options.now is not None else time.time_ns() // 1000
         answer = _answer(filter_, text, now, at)
         is_matched = is_matched or answer["matched"]
         _show(text, answer, as_json=options.json)
+    if is_faulty:
+        return _BAD_DATA
     return 0 if is_matched else 1
 
 
@@ -103,8 +113,8 @@ def _answer(filter_: Filter, text: str, now: Micros, at: Micros | None) -> dict[
             when = event.at if at is None else at
             return _matched(event.pattern, str(event.source), when, dict(event.fields))
         if isinstance(event, Unreadable):
-            return {"matched": False, "unreadable": event.reason}
-    return {"matched": False}
+            return {**_NOTHING, "unreadable": event.reason}
+    return _NOTHING
 
 
 def _matched(pattern: str, source: str, at: Micros, fields: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +135,7 @@ def _show(text: str, answer: dict[str, Any], *, as_json: bool) -> None:
 
     print(colour(printable(text), "strong"))
     if not answer["matched"]:
-        print(f"  {answer.get('unreadable') or 'not matched'}", flush=True)
+        print(f"  {answer.get('unreadable') or answer.get('error') or 'not matched'}", flush=True)
         return
     at = format_instant(int(answer["time"] * SECOND))
     print(f"  {answer['pattern']}: {printable(answer['source'])} at {at}")

@@ -1,0 +1,104 @@
+"""`explain --filter PATH`: one filter by its file, line by line, each answered before the next is asked."""
+
+import json
+import subprocess
+import sys
+
+FILTER = """\
+[Definition]
+failregex = ^ <mode> (?:user <F-USER>\\S+</F-USER> )?from <HOST>$
+mode = failed
+"""
+
+
+def _explain(*arguments, lines=(), folder):
+    (folder / "x.conf").write_text(FILTER)
+    return subprocess.run(
+        [sys.executable, "-m", "correlator", "explain", "--filter", *arguments],
+        input="".join(line + "\n" for line in lines),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"TZ": "Europe/Zurich"},
+    )
+
+
+def _ask(lines, *arguments, folder):
+    asked = [json.dumps(line) if isinstance(line, dict) else line for line in lines]
+    common = (str(folder / "x.conf"), "--json", "--input", "jsonl", "--now", "1124013600")
+    done = _explain(*common, *arguments, lines=asked, folder=folder)
+    return done.returncode, [json.loads(answer) for answer in done.stdout.splitlines()]
+
+
+def test_each_object_is_answered_with_one(tmp_path):
+    """Address, time and fields; the zone is this process's, the year follows `--now`."""
+    status, answers = _ask(
+        [
+            {"line": "Jun 21 16:47:48 failed user root from ::ffff:192.0.2.1", "time": None},
+            {"line": "failed", "time": None},
+            {"line": " failed from host.example", "time": 1124013000},
+        ],
+        folder=tmp_path,
+    )
+    assert status == 0
+    assert answers == [
+        {"matched": True, "pattern": "failregex 1", "source": "192.0.2.1", "time": 1119365268,
+         "fields": {"user": "root", "ip4": "192.0.2.1"}},
+        {"matched": False, "pattern": None, "source": None, "time": None, "fields": {}},
+        {"matched": True, "pattern": "failregex 1", "source": "host.example", "time": 1124013000,
+         "fields": {"dns": "host.example"}},
+    ]  # fmt: skip
+
+
+def test_options_are_the_filters_parameters(tmp_path):
+    """They win over the filter's own value; nothing matched is status 1."""
+    line = {"line": " failed from 192.0.2.1", "time": 1}
+    assert _ask([line], "--option", "mode=refused", folder=tmp_path)[0] == 1
+    line = {"line": " refused from 192.0.2.1", "time": 1}
+    assert _ask([line], "--option", "mode=refused", folder=tmp_path)[0] == 0
+
+
+def test_what_is_no_such_object_is_answered_too(tmp_path):
+    """Who waits for an answer to each line gets one; the status tells of it."""
+    status, answers = _ask(["no", '{"line": 5}', {"line": " failed from 192.0.2.1"}], folder=tmp_path)
+    assert status == 65
+    assert [answer["matched"] for answer in answers] == [False, False, True]
+    assert "expected" in answers[0]["error"]
+
+
+def test_it_answers_before_the_input_ends(tmp_path):
+    """A program can ask line by line."""
+    (tmp_path / "x.conf").write_text(FILTER)
+    command = [sys.executable, "-m", "correlator", "explain", "--json", "--filter", str(tmp_path / "x.conf")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as asked:
+        for _ in range(2):
+            asked.stdin.write("Nov 20 10:00:00 failed from 192.0.2.1\n")
+            asked.stdin.flush()
+            assert json.loads(asked.stdout.readline())["matched"] is True
+        asked.stdin.close()
+
+
+def test_a_filter_of_ours_answers_in_the_same_words(tmp_path):
+    """By the path of its file; options are Fail2ban's alone."""
+    (tmp_path / "own.toml").write_text("[[pattern]]\nname = \"p\"\nregex = '''^from (?P<source>\\S+)$'''\n")
+    own = str(tmp_path / "own.toml")
+    done = _explain(own, "--json", "from 192.0.2.1", folder=tmp_path)
+    answer = json.loads(done.stdout)
+    assert (answer["matched"], answer["pattern"], answer["source"]) == (True, "p", "192.0.2.1")
+    assert _explain(own, "--option", "a=b", "x", folder=tmp_path).returncode == 78
+
+
+def test_a_filter_that_is_not_there_is_an_error_of_configuration(tmp_path):
+    """Named, with what was expected."""
+    done = _explain(str(tmp_path / "none.conf"), "x", folder=tmp_path)
+    assert done.returncode == 78
+    assert "none.conf" in done.stderr
+
+
+def test_text_is_told_for_people(tmp_path):
+    """Without --json."""
+    done = _explain(
+        f"fail2ban:{tmp_path}/x.conf[mode=x]", "Nov 20 10:00:00 x from 192.0.2.1", folder=tmp_path
+    )
+    assert done.returncode == 0
+    assert "failregex 1: 192.0.2.1 at " in done.stdout
