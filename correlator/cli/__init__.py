@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--config",
         type=Path,
         metavar="DIR",
-        help="folder with portward.toml, jails.d and filters, or a portsentry.conf"
+        help="folder with portward.toml, jails.d and filters, a portsentry.conf, or Fail2ban's folder"
         " (default /etc/portward, else what we ship)",
     )
     common.add_argument("--json", action="store_true", help="print data as JSON, one object")

@@ -1,10 +1,10 @@
 """`explain --filter PATH`: what one filter, given by its file, makes of lines; no site is needed for that.
 
 With `--input jsonl` each line is an object `{"line": TEXT, "time": EPOCH or null}` and is answered at once:
-`{"matched": true, "pattern": ..., "source": ..., "time": EPOCH, "fields": {...}}`. `source` is who is meant, as
-text: an address in its canonical form, or with a filter of Fail2ban whatever it takes for one (a host's name, an
-identity); `fields` are the named groups that took part, `F-USER` being `user`. The lines of one input belong to
-one log, in order: filters that connect several lines do so.
+`{"matched": true, "pattern": ..., "source": ..., "time": EPOCH, "fields": {...}}`. `source` is who is meant,
+as text: an address in its canonical form, or with a filter of Fail2ban whatever it takes for one (a host's
+name, an identity); `fields` are the named groups that took part, `F-USER` being `user`. The lines of one
+input belong to one log, in order: filters that connect several lines do so.
 """
 
 from __future__ import annotations

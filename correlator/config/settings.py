@@ -38,6 +38,7 @@ Recommend = Callable[[str], Mapping[str, Any]]
 """What a filter recommends for a jail of its name; raises UnknownFilterError where there is none."""
 _MOST_INTERFACES = 256
 _LONGEST_LINGER = 86_400 * SECOND
+_NOWHERE = Path()
 _INTERFACE = re.compile(r"[!-.0-~]{1,15}")  # dev_valid_name of the kernel: no slash, no space
 
 
@@ -140,7 +141,9 @@ def load_settings(
     correlator = _correlator(table.table("correlator"), paths)
     tripwire = read_tripwire(table.table("tripwire"))
     files = [table, *(File(path, faults).table() for path in _jail_files(where.parent / "jails.d", faults))]
-    jails = _jails(files, is_blocking=is_blocking, recommend=recommend or (lambda _name: {}))
+    foreign = _foreign(table, is_blocking=is_blocking)
+    own_jails = _jails(files, is_blocking=is_blocking, recommend=recommend or (lambda _name: {}))
+    jails = {**foreign.jails, **own_jails} if foreign else own_jails
     actions = _actions(files)
     for file_table in files:
         file_table.finish()
@@ -153,10 +156,24 @@ def load_settings(
         ),
         correlator=replace(correlator, is_blocking=is_blocking),
         jails=jails,
-        faults=tuple(faults),
+        faults=(*faults, *(foreign.faults if foreign else ())),
         actions=actions,
+        watched=foreign.watched if foreign else (),
+        notes=foreign.notes if foreign else (),
     )
     return settings if mode is None else settings.in_mode(mode)
+
+
+def _foreign(table: Table, *, is_blocking: bool) -> SiteSettings | None:
+    """Return what Fail2ban's folder means that the settings name, its jails in this site's mode."""
+    folder = table.path_at("fail2ban", _NOWHERE)
+    if folder == _NOWHERE:
+        return None
+    from correlator.config.fail2ban.jail_settings import load_fail2ban_settings
+
+    settings, gaps, _disabled = load_fail2ban_settings(folder)
+    settings = replace(settings, notes=tuple(map(str, gaps)))
+    return settings if is_blocking else settings.in_mode("observe")
 
 
 def _jails(files: list[Table], *, is_blocking: bool, recommend: Recommend) -> dict[str, JailDefinition]:
