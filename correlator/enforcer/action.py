@@ -60,6 +60,9 @@ class Action(Protocol):
     def release(self, order: Order, now: Micros, ended: Ended) -> None:
         """Undo it; done as well where there is nothing to undo any more."""
 
+    def trace(self, order: Order) -> str:
+        """Return what carrying out this order leaves behind: to undo one of two equal ones undoes both."""
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from correlator.actions import Order
 from correlator.enforcer import lines
 from correlator.enforcer.action import Action, Ending, Result
 from correlator.enforcer.comparison import Comparison
@@ -97,7 +96,7 @@ class Carrier:
         moved: tuple[str, ...] = ()
         others = tuple(name for name in self.denying(block.actions) if name != self._kernel.name)
         if before is not None and others:
-            moved = self._store.deeds.move(before, number, block.actions, others)
+            moved = self._deeds.inherit(before, number, block, others)
         results: dict[str, Result] = {}
         for place, name in enumerate(block.actions):
             if name in moved:
@@ -142,11 +141,9 @@ class Carrier:
             result = self._deny_in_kernel(block, swallows, now)
             if result.is_success:
                 return result
+            self._deeds.note(number, place, action.name, result, now)
         else:
-            # written first: after a death nobody could tell whose line it is
-            self._deeds.begin(number, place, action.name)
-            result = _act(action, order_of(block), now)
-        self._deeds.note(number, place, action.name, result, now)
+            result = self._deeds.carry_out_now(number, place, action, order_of(block), now)
         self._tell(block, action, result)
         return result
 
@@ -190,13 +187,6 @@ class Carrier:
         )
         self.counts[f"{action.name} {result.ending.value}"] += 1
         self._announce(lines.format_deed(event), event)
-
-
-def _act(action: Action, order: Order, now: Micros) -> Result:
-    """Return how an action ended that takes no time."""
-    ended: list[Result] = []
-    action.block(order, now, ended.append)
-    return ended[0]
 
 
 def _spell_problems(problems: Mapping[str, str]) -> str:

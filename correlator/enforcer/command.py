@@ -88,6 +88,11 @@ class CommandAction:
 
         self._run(commands.release, order, now, check)
 
+    def trace(self, order: Order) -> str:
+        """Return what undoes it; the source alone where nothing does."""
+        commands = self._commands(order)
+        return spell_all(commands.release, order, 0) if commands and commands.release else str(order.source)
+
     def survey(self, orders: Sequence[Order], now: Micros, surveyed: Surveyed) -> None:
         """Run `list` for each version of IP, and compare."""
         versions = [version for version, commands in self._definition.commands.items() if commands.list]

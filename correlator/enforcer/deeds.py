@@ -8,16 +8,18 @@ is over. The database is the queue, so memory is bounded and nothing is forgotte
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from correlator.actions import Order
-from correlator.enforcer.action import Action, Ending, Result
+from correlator.enforcer.action import Action, Ended, Ending, Result
 from correlator.model import SECOND, Micros
 from correlator.store.blocks import BlockRow, BlockState, BlockStore, NewBlock
 from correlator.store.deeds import DeedRow, DeedState
 
 MOST_AT_ONCE = 8
+_MOST_HELD_OFF = 24
+"""Deeds looked past that wait for another of the same source."""
 RETRY_AFTER: tuple[Micros, ...] = tuple(seconds * SECOND for seconds in (5, 30, 120, 600, 3600))
 """How long after each failure the next try comes; the last one repeats."""
 
@@ -58,7 +60,11 @@ class Deeds:
     def start(self, now: Micros) -> None:
         """Take up what the process before us left."""
         for deed in self._deeds.interrupted():
-            self._deeds.put([replace(deed, state=DeedState.ASKED, tries=deed.tries + 1)])
+            row = self._store.get(deed.block)
+            is_over = row is None or row.state not in (BlockState.REQUESTED, BlockState.DONE)
+            # of a block that is over it may have been done, and is undone then
+            state = DeedState.DONE if is_over else DeedState.ASKED
+            self._deeds.put([replace(deed, state=state, tries=deed.tries + 1)])
         self._deeds.end_orphans(now)
         self._next = self._deeds.next_due()
 
@@ -73,9 +79,37 @@ class Deeds:
             self._deeds.put(asked)
             self._next = 0
 
-    def begin(self, number: int, place: int, name: str) -> None:
-        """Write down that an action is about to be carried out on the spot."""
-        self._deeds.put([DeedRow(number, place, name, DeedState.RUNNING)])
+    def inherit(self, before: int, number: int, block: NewBlock, names: Iterable[str]) -> tuple[str, ...]:
+        """Make what row `before` of the same source did that of row `number`; return by which actions.
+
+        Only where it would leave the same behind, and not what carries the end of its time in itself.
+        """
+        old = self._store.get(before)
+        if old is None:
+            return ()
+        order, order_before = order_of(block), order_of(old)
+        moved = []
+        for name in names:
+            action = self._actions[name]
+            if action.trace(order) == action.trace(order_before):
+                if action.expires_by_itself:
+                    self._deeds.delete(before, name)
+                else:
+                    moved.append(name)
+        return self._deeds.move(before, number, block.actions, moved)
+
+    def carry_out_now(self, number: int, place: int, action: Action, order: Order, now: Micros) -> Result:
+        """Carry out an action that takes no time, and write down how it ended."""
+        for rival in self._deeds.rivals(number, action.name):
+            if rival.state is DeedState.ENDING:
+                self._begin(rival, now)
+        # written first: after a death nobody could tell whose line it is
+        deed = DeedRow(number, place, action.name, DeedState.RUNNING)
+        self._deeds.put([deed])
+        ended: list[Result] = []
+        self._carry_out(deed, action, order, now, ended.append)
+        self.note(number, place, action.name, ended[0], now)
+        return ended[0]
 
     def note(self, number: int, place: int, name: str, result: Result, now: Micros) -> None:
         """Write down how an action ended that was carried out on the spot."""
@@ -105,20 +139,33 @@ class Deeds:
         while self._next is not None and self._next <= now and len(self._running) < MOST_AT_ONCE:
             due = [
                 deed
-                for deed in self._deeds.due(now, MOST_AT_ONCE + len(self._running))
-                if (deed.block, deed.action) not in self._running
+                for deed in self._deeds.due(now, MOST_AT_ONCE + _MOST_HELD_OFF)
+                if not self._has_to_wait(deed)
             ]
             if not due:
                 self._next = None if self._running else self._deeds.next_due()
                 return
             for deed in due[: MOST_AT_ONCE - len(self._running)]:
-                self._begin(deed, now)
+                if not self._has_to_wait(deed):  # for one that has just begun
+                    self._begin(deed, now)
 
     def pause(self, now: Micros) -> float | None:
         """Return the seconds until `tend` has something to do, or None."""
         if self._next is None or len(self._running) >= MOST_AT_ONCE:
             return None
         return max(0, self._next - now) / SECOND
+
+    def _has_to_wait(self, deed: DeedRow) -> bool:
+        """True where it runs, or another block of the source has the same action at it, or still to undo.
+
+        Else the undoing of a block that is over would undo what the next one has just done.
+        """
+        rivals = self._deeds.rivals(deed.block, deed.action)
+        return (deed.block, deed.action) in self._running or any(
+            (rival.block, rival.action) in self._running
+            or (deed.state is not DeedState.ENDING and rival.state is DeedState.ENDING and not rival.tries)
+            for rival in rivals
+        )
 
     def _begin(self, deed: DeedRow, now: Micros) -> None:
         row = self._store.get(deed.block)
@@ -145,8 +192,25 @@ class Deeds:
             action.release(order, now, lambda result: self._undone(row, deed, result))
             return
         self._deeds.put([replace(deed, state=DeedState.RUNNING)])
+        self._carry_out(deed, action, order, now, lambda result: self._ended(deed, action, result))
+
+    def _carry_out(self, deed: DeedRow, action: Action, order: Order, now: Micros, ended: Ended) -> None:
+        """Block, or take over what another block of the same source has left behind."""
         is_again = deed.state is DeedState.ASKED and deed.tries > 0
-        action.block(order, now, lambda result: self._ended(deed, action, result), is_again=is_again)
+        for rival in self._deeds.rivals(deed.block, deed.action) if action.denies else ():
+            row = self._store.get(rival.block)
+            if row is None or action.trace(order_of(row)) != action.trace(order):
+                continue
+            if rival.state is DeedState.ENDING:  # it could not be undone, and now it need not be
+                self._deeds.delete(rival.block, rival.action)
+                is_again = True
+            elif rival.state in (DeedState.DONE, DeedState.EXISTS):
+                self._deeds.delete(rival.block, rival.action)
+                if not action.expires_by_itself:
+                    is_ours = rival.state is DeedState.DONE
+                    ended(Result(Ending.DONE if is_ours else Ending.EXISTS, rival.detail))
+                    return
+        action.block(order, now, ended, is_again=is_again)
 
     def _ended(self, deed: DeedRow, action: Action, result: Result) -> None:
         now = self._clock()

@@ -69,6 +69,10 @@ class HostsDeny:
             return
         ended(Result(Ending.DONE, line))
 
+    def trace(self, order: Order) -> str:
+        """Return the line."""
+        return self._line_of(order, 0)
+
     def survey(self, orders: Sequence[Order], now: Micros, surveyed: Surveyed) -> None:
         """Find the orders whose line is not in the file; whose the other lines are nobody can tell."""
         try:

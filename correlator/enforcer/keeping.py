@@ -65,13 +65,16 @@ class Keeping:
             ended(Result(Ending.DONE))
 
     def release(self, order: Order, now: Micros, ended: Ended) -> None:
-        """Deny one source no longer; see `Action`."""
-        try:
-            self.carry_out(self.forget([order.source]), now)
-        except BackendError as exc:
-            ended(Result(Ending.FAILED, str(exc)))
-        else:
-            ended(Result(Ending.DONE))
+        """Nothing is left to do: whoever ends a block or replaces it changes belief and kernel in that step.
+
+        What is denied now may be by a later block of the same source.
+        """
+        del order, now
+        ended(Result(Ending.DONE))
+
+    def trace(self, order: Order) -> str:
+        """Return the element."""
+        return str(order.source)
 
     def put(self, put: Mapping[Source, Until], drop: Iterable[Source], now: Micros) -> None:
         """Deny `put` until their ends and `drop` no longer; belief is as before where the kernel would not.

@@ -119,6 +119,16 @@ class DeedStore:
         """Return what an action has done and not undone."""
         return self._rows("WHERE action = ? AND state = 'done' ORDER BY block", action)
 
+    def rivals(self, block: int, action: str) -> tuple[DeedRow, ...]:
+        """Return the deeds by the same action of other blocks of the same source."""
+        return self._rows(
+            "WHERE action = ? AND block != ? AND block IN"
+            " (SELECT number FROM blocks WHERE source = (SELECT source FROM blocks WHERE number = ?))",
+            action,
+            block,
+            block,
+        )
+
     def is_open(self, block: int) -> bool:
         """True while an action of a block is still to be carried out, or is at it."""
         found = self._connection.execute(

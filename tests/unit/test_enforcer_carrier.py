@@ -36,6 +36,7 @@ class FakeAction:
         self.calls: list[str] = []
         self.open: list[Ended] = []
         self.ending = DONE
+        self.names_port = False
 
     def block(self, order: Order, now: Micros, ended: Ended, *, is_again: bool = False) -> None:
         """Take an order."""
@@ -46,6 +47,10 @@ class FakeAction:
         """Take an order back."""
         del now
         self._take(f"release {order.source}", ended)
+
+    def trace(self, order: Order) -> str:
+        """Tell what an order leaves behind."""
+        return f"{order.source} {order.port}" if self.names_port else str(order.source)
 
     def end(self, result: Result = DONE) -> None:
         """Let the oldest call end."""
@@ -93,10 +98,19 @@ class Bench:
         )
         self.enforcement.start(self.now)
 
-    def block(self, *actions: str, source: str = "192.0.2.9", until: Micros | None = SOON) -> str:
+    def block(
+        self, *actions: str, source: str = "192.0.2.9", until: Micros | None = SOON, port: int = 1
+    ) -> str:
         """Ask for a block; return how it ended, `later` where that is not known yet."""
         request = BlockRequest(
-            1, f"{source}/{until}/{actions}", parse_prefix(source), "scan", until, 1, "TCP", actions=actions
+            1,
+            f"{source}/{until}/{actions}",
+            parse_prefix(source),
+            "scan",
+            until,
+            port,
+            "TCP",
+            actions=actions,
         )
         outcome = self.enforcement.block(request, self.now, self.later.append)
         return "later" if outcome is None else f"{outcome.kind.value} {outcome.detail}".strip()
@@ -331,6 +345,105 @@ def test_a_death_between_a_release_and_its_undoing(bench: Bench, monkeypatch: py
     bench.start()
     bench.tend()
     assert bench.file.calls == ["block 192.0.2.9", "release 192.0.2.9"]
+
+
+def test_a_death_while_an_action_of_a_released_block_ran(bench: Bench) -> None:
+    """It may have been carried out: it is undone at the next start, not forgotten."""
+    bench.block("nftables", "slow")
+    bench.tend()
+    bench.enforcement.release(None, bench.now)
+    bench.start()
+    bench.tend()
+    assert bench.slow.calls == ["block 192.0.2.9", "release 192.0.2.9"]
+
+
+@pytest.mark.parametrize("name", ["file", "slow"])
+def test_a_block_right_after_a_release_is_not_undone_by_it(bench: Bench, name: str) -> None:
+    """First the old line goes, then the new one comes; never the other way round."""
+    action = {"file": bench.file, "slow": bench.slow}[name]
+    bench.block("nftables", name)
+    bench.tend()
+    if action.open:
+        action.end()
+    bench.enforcement.release(None, bench.now)
+    assert bench.block("nftables", name, until=LATER) == "done"
+    for _ in range(2):
+        bench.tend()
+        if action.open:
+            action.end()
+    assert action.calls == ["block 192.0.2.9", "release 192.0.2.9", "block 192.0.2.9"]
+    assert bench.states == {name: "done"}
+
+
+def test_a_new_block_takes_over_what_could_not_be_undone(bench: Bench) -> None:
+    """Or the next try to undo it, an hour later, would take away what is wanted again."""
+    bench.block("nftables", "slow")
+    bench.tend()
+    bench.slow.end()
+    bench.enforcement.release(None, bench.now)
+    bench.tend()
+    bench.slow.end(FAILED)
+    bench.block("nftables", "slow", until=None)
+    bench.tend()
+    bench.slow.end()
+    bench.now += 2 * 3600 * SECOND
+    bench.tend()
+    assert bench.slow.calls == ["block 192.0.2.9", "release 192.0.2.9", "block 192.0.2.9 again"]
+
+
+def test_two_blocks_of_one_source_do_the_same_thing_once(bench: Bench) -> None:
+    """Two jails, neither answered yet: the second takes over, and nothing is undone below it."""
+    assert bench.block("slow", until=SOON) == "later"
+    assert bench.block("slow", until=LATER) == "later"
+    bench.tend()
+    bench.slow.end()
+    bench.tend()
+    assert bench.slow.calls == ["block 192.0.2.9"]
+    assert [block.until for block in bench.enforcement.blocks()] == [LATER]
+    bench.enforcement.release(None, bench.now)
+    bench.tend()
+    assert bench.slow.calls == ["block 192.0.2.9", "release 192.0.2.9"]
+
+
+def test_a_longer_block_that_names_another_port_undoes_the_first_ones_rule(bench: Bench) -> None:
+    """KILL_ROUTE with $PORT$: what undoes the second rule does not undo the first."""
+    bench.slow.names_port = True
+    bench.block("nftables", "slow")
+    bench.tend()
+    bench.slow.end()
+    bench.block("nftables", "slow", until=LATER, port=2)
+    for _ in range(2):
+        bench.tend()
+        bench.slow.end()
+    assert sorted(bench.slow.calls) == ["block 192.0.2.9", "block 192.0.2.9", "release 192.0.2.9"]
+    assert bench.states == {"slow": "done"}
+
+
+def test_a_longer_block_renews_what_carries_its_own_end(bench: Bench) -> None:
+    """An entry of ipset would else expire with the first block."""
+    bench.slow.expires_by_itself = True
+    bench.block("nftables", "slow")
+    bench.tend()
+    bench.slow.end()
+    bench.block("nftables", "slow", until=LATER)
+    bench.tend()
+    bench.slow.end()
+    assert bench.slow.calls == ["block 192.0.2.9", "block 192.0.2.9"]
+    assert bench.states == {"slow": "done"}
+
+
+def test_the_kernel_denies_on_when_a_block_that_it_carried_out_second_is_extended(bench: Bench) -> None:
+    """KILL_RUN_CMD_FIRST: undoing the first block's part must not take the longer one's element."""
+    bench.block("mail", "nftables")
+    bench.tend()
+    bench.mail.end()
+    bench.tend()
+    assert bench.block("nftables", until=LATER) == "done"
+    bench.tend()
+    assert bench.backend.elements == {parse_prefix("192.0.2.9"): LATER}
+    bench.enforcement.release(None, bench.now)
+    bench.tend()
+    assert bench.backend.elements == {}
 
 
 def test_an_action_that_is_gone_from_the_settings_is_said_and_left(bench: Bench) -> None:
