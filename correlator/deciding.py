@@ -10,8 +10,8 @@ is decided when the breaker has closed. Strikes that prove who sent them are nev
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from correlator.breaker import Breaker
@@ -19,6 +19,7 @@ from correlator.escalation import Escalation
 from correlator.evidence import EvidenceBook, Struck
 from correlator.jail_definition import PROOF, JailDefinition
 from correlator.model import Block, Evidence, Ignore, Micros, Repeat, Source
+from correlator.neighbours import Neighbours
 from correlator.spans import Reach
 
 _EVIDENCE_LINES = 20
@@ -58,6 +59,11 @@ class Decider:
             else None
         )
         self.breaker = Breaker(definition.spoofable_a_minute)
+        self._neighbours = (
+            Neighbours(definition.merge_at, prefix4=definition.merge4, prefix6=definition.merge6)
+            if definition.merge_at
+            else None
+        )
         self._definition = definition
         self._counters = counters
         self._forgiven: OrderedDict[Source, int] = OrderedDict()
@@ -82,13 +88,16 @@ class Decider:
                 return [], False  # in a flood the way of most: their strikes are not even looked at
             return [self._keep_back(reach.end, window())], False
         strikes = window()
-        return [self._block("", reach.end, strikes, strikes, is_spoofable=is_spoofable)], True
+        block = self._block("", reach.end, strikes, strikes, is_spoofable=is_spoofable)
+        return [block, *self._network_around(block)], True
 
     def restore(self, blocks: Iterable[Block], repeats: Iterable[Repeat]) -> None:
         """Bring back what was decided before a restart, each oldest first."""
         for block in blocks:
             if block.is_spoofable:
                 self.breaker.admit(block.at)
+            elif self._neighbours is not None:
+                self._neighbours.widen(block.source, block.at, block.until)
         if self.escalation is not None:
             for repeat in repeats:
                 self.escalation.record(repeat.key, repeat.step, repeat.until)
@@ -97,6 +106,8 @@ class Decider:
         """Undo the step of a block that was not carried out."""
         if self.escalation is not None:
             self.escalation.take_back(str(self._definition.counted_by(source)))
+        if self._neighbours is not None:
+            self._neighbours.forget(source)
 
     def advance(self, now: Micros) -> None:
         """Forget what cannot matter any more."""
@@ -108,6 +119,8 @@ class Decider:
         key = self._definition.counted_by(source)
         if self.escalation is not None:
             self.escalation.forget(str(key))
+        if self._neighbours is not None:
+            self._neighbours.forget(source)
         if not self._definition.is_keyed_by_source:
             self._forgiven[key] = self._book.next_number
             self._forgiven.move_to_end(key)
@@ -134,7 +147,8 @@ class Decider:
                 continue
             is_spoofable = all(strike.is_spoofable for strike in own)
             if not is_spoofable or self._is_admitted(at):
-                decisions.append(self._block(key, at, own, strikes, is_spoofable=is_spoofable))
+                block = self._block(key, at, own, strikes, is_spoofable=is_spoofable)
+                decisions += [block, *self._network_around(block)]
                 continue
             is_kept_back = True
             if self.breaker.has_just_opened:
@@ -160,6 +174,17 @@ class Decider:
     def _keep_back(self, at: Micros, own: Sequence[Struck]) -> Ignore:
         source = self._denied_as(own)
         return Ignore(source, self._definition.name, at, self.breaker.reason, self._evidence(own, own))
+
+    def _network_around(self, block: Block) -> Iterator[Block]:
+        """Yield the block of the whole network where this source is one neighbour too many.
+
+        It comes beside the source's own: it may be refused, for somebody in it who is never blocked.
+        """
+        if self._neighbours is not None and not block.is_spoofable:
+            network = self._neighbours.widen(block.source, block.at, block.until)
+            if network != block.source:
+                request = f"{block.jail}:{network}:{block.at}"
+                yield replace(block, source=network, request=request)
 
     def _block(
         self,

@@ -63,6 +63,11 @@ class JailDefinition:
     """How long after the end of its last block a key's next one counts as a further one."""
     spoofable_block_for: Micros = 600 * SECOND
     spoofable_a_minute: int = 60
+    merge_at: int = 0
+    """So many denied neighbours, on evidence that proves its sender, have their network denied; 0: never."""
+    merge4: int = 24
+    merge6: int = 48
+    """How long the prefix of such a network is."""
     actions: tuple[str, ...] = ("nftables",)
     is_blocking: bool = False
     files: tuple[str, ...] = ()

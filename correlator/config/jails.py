@@ -67,6 +67,9 @@ def read_jail(name: str, table: Table, *, is_blocking: bool) -> JailDefinition:
         spoofable_a_minute=table.number(
             "spoofable_a_minute", defaults.spoofable_a_minute, least=0, most=1_000_000
         ),
+        merge_at=_merge_at(table, defaults.merge_at),
+        merge4=table.number("merge4", defaults.merge4, least=16, most=32),
+        merge6=table.number("merge6", defaults.merge6, least=32, most=128),
         actions=_actions(table, defaults.actions),
         is_blocking=mode == "block",
         files=table.texts("files"),
@@ -98,6 +101,14 @@ def _filters(table: Table) -> tuple[str, ...]:
         return (table.text("filter", ""), *table.texts("filters"))
     table.require("filters", 'the filters it listens to, such as ["portsentry"]')
     return table.texts("filters")
+
+
+def _merge_at(table: Table, default: int) -> int:
+    number = table.number("merge_at", default, least=0, most=256)
+    if number == 1:
+        table.fault("merge_at", 1, "0, which is never, or a number of neighbours from 2 to 256")
+        return default
+    return number
 
 
 def _zone(table: Table) -> str:

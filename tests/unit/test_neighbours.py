@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from correlator.model import SECOND, parse_prefix
+from correlator.jails import Jail, JailDefinition
+from correlator.model import SECOND, Event, Evidence, parse_prefix, parse_source
 from correlator.neighbours import Neighbours
 
 HOUR = 3600 * SECOND
@@ -57,3 +58,48 @@ def test_the_table_is_bounded(numbers):
     for number in numbers:
         widen(neighbours, f"10.{number >> 8 & 255}.{number & 255}.{number % 7}", until=None)
         assert len(neighbours) <= 5
+
+
+def test_a_jail_denies_the_network_beside_its_last_member():
+    """Two decisions: the network's may be refused, for somebody in it; the source's own stands."""
+    jail = Jail(JailDefinition(name="scan", where="", filters=("f",), merge_at=3), max_sources=100)
+    found = [judge(jail, f"198.51.100.{number}", number) for number in range(1, 5)]
+    assert found == [
+        ["198.51.100.1"],
+        ["198.51.100.2"],
+        ["198.51.100.3", "198.51.100.0/24"],
+        ["198.51.100.4"],
+    ]
+
+
+def test_forged_neighbours_have_nobodys_network_denied():
+    """Or a few packets would cut off a whole provider."""
+    jail = Jail(JailDefinition(name="scan", where="", filters=("f",), merge_at=2), max_sources=100)
+    found = [judge(jail, f"198.51.100.{number}", number, is_spoofable=True) for number in range(1, 5)]
+    assert found == [[f"198.51.100.{number}"] for number in range(1, 5)]
+
+
+def test_neighbours_are_known_after_a_restart():
+    """From the blocks that are in force; one that was released counts no longer."""
+    definition = JailDefinition(name="scan", where="", filters=("f",), merge_at=3)
+    jail = Jail(definition, max_sources=100)
+    blocks = [block for number in (1, 2) for block in decide(jail, f"198.51.100.{number}", number)]
+    again = Jail(definition, max_sources=100)
+    again.restore(blocks, [])
+    assert judge(again, "198.51.100.3", 3) == ["198.51.100.3", "198.51.100.0/24"]
+    once_more = Jail(definition, max_sources=100)
+    once_more.restore(blocks, [])
+    once_more.forget(parse_prefix("198.51.100.1"))
+    assert judge(once_more, "198.51.100.3", 3) == ["198.51.100.3"]
+
+
+def decide(jail, source, at, *, is_spoofable=False):
+    """What a jail decides over one event."""
+    line = Evidence(at * SECOND, "log", 0, "line")
+    event = Event(at * SECOND, "f", "p", parse_source(source), line, is_spoofable=is_spoofable)
+    return jail.judge(event, ignored_by=lambda _: None, is_denied=lambda _: False).decisions
+
+
+def judge(jail, source, at, **more):
+    """The same as the sources that are denied."""
+    return [str(block.source) for block in decide(jail, source, at, **more)]
