@@ -32,7 +32,13 @@ _STAMP = rb"(?:%s|<\d{1,3}>%s)" % (_STAMP[3:-1], _STAMP)
 _HOST = rb" (?:%s++ |)" % _NAME
 _PID = rb"(?:\[[^\] \t\n\r\f\v]++\]|): ?"
 _FOLDED = rb"(?:message repeated \d{1,9} times: \[ ?|Last message '|)"
-_FOLDED_LAST = rb"(?:syslogd?(?:\[\d+\])?: ?)?(?:--- )?(?:last )?message repeated \d"
+_FOLDED_LAST = {
+    b"last message repeated ": b"",
+    b"message repeated ": b"",  # the word before it was taken for the host
+    b"--- last message repeated ": b"",
+    b"syslogd": _PID + rb"(?:--- |)last message repeated ",
+    b"syslog": _PID + rb"(?:--- |)last message repeated ",
+}
 _RFC5424 = rb"(?:1 \S++ \S++ |<\d{1,3}>1 \S++ \S++ )"
 # A line with a program, exactly as `parse_header` has it, is none of no program.
 _PLAIN = rb"(?!%s)(?P<plain>.*)" % re.sub(rb"\?P<[a-z]+>", b"?:", HEADER.encode())
@@ -116,9 +122,7 @@ class Prefilter:
         programs = _expression_of_programs(named)
         plain = [need for need in named if "" in (need.identifiers or ())]
         self._plain = _fewest([*plain, _REPEATED])
-        line = rb"(?:%s%s(?:%s|(?=[-lms])%s)|%s%s)" % (
-            _STAMP, _HOST, programs[0], _FOLDED_LAST, _RFC5424, programs[1],
-        )  # fmt: skip
+        line = rb"(?:%s%s%s|%s%s)" % (_STAMP, _HOST, programs[0], _RFC5424, programs[1])
         if plain and has_plain:
             line = rb"(?:%s|%s)" % (line, _PLAIN)
         self._named = tuple(named)
@@ -238,6 +242,8 @@ def _expression_of_programs(needs: Sequence[Need]) -> tuple[bytes, bytes]:
     plain = {name: wanted for name, wanted in by_name.items() if ANY_PROGRAM not in name}
     globs = {name: wanted for name, wanted in by_name.items() if ANY_PROGRAM in name}
     lines = {_bytes(name): _PID + _FOLDED + _body(wanted) for name, wanted in plain.items()}
+    for name, behind in _FOLDED_LAST.items():
+        lines[name] = rb"(?:%s|%s)" % (lines[name], behind) if name in lines else behind
     modern = {_bytes(name): rb" " + _anywhere_behind(wanted) for name, wanted in plain.items()}
     traditional, rfc5424 = [_tree(lines)], [_tree(modern)]
     for name, wanted in sorted(globs.items()):
@@ -263,9 +269,9 @@ def _body(needs: Iterable[Need]) -> bytes:
     if b"" in texts:
         return b""
     tree: dict[bytes, bytes] = {}
-    for beginning, wanted in sorted(behind.items()):
-        if not any(beginning.startswith(shorter) and tree[shorter] == b"" for shorter in tree):
-            tree[beginning] = b"" if b"" in wanted else rb"(?:%s)" % b"|".join(sorted(wanted))
+    for begun, wanted in sorted(behind.items()):
+        if not any(begun.startswith(shorter) and tree[shorter] == b"" for shorter in tree):
+            tree[begun] = b"" if b"" in wanted else rb"(?:%s)" % b"|".join(sorted(wanted))
     parts = [_tree(tree)] if tree else []
     if texts:
         parts.append(_holding(texts))
