@@ -22,8 +22,8 @@ from correlator.errors import SourceError
 from correlator.journal_match import JournalMatch
 from correlator.layouts import TEXT, Layout, find_text, json_literal, read_line
 from correlator.model import SECOND, Entry, Event, Evidence, Micros, parse_source
+from correlator.needs import ANY_PROGRAM, Need, required_text
 from correlator.pattern_cost import bound_tries
-from correlator.prefilter import ANY_PROGRAM, Need, required_text
 from correlator.syslog import Header
 from correlator.whole_lines import WholeLines
 

@@ -15,6 +15,7 @@ import regex
 
 from correlator.filters import Filter, FilterDefinition, PatternDefinition, make_line
 from correlator.model import SECOND, Event, Micros
+from correlator.needs import required_literal
 from correlator.pattern_tree import (
     ALPHABET,
     CLOSINGS,
@@ -28,7 +29,6 @@ from correlator.pattern_tree import (
     parse_expression,
     pumps,
 )
-from correlator.prefilter import required_literal
 
 _VICTIMS = {4: "198.51.100.66", 6: "2001:db8:66::66"}
 _WRITTEN_BY_THE_SERVICE = frozenset({"source", "port", "protocol", "count"})

@@ -15,7 +15,7 @@ from correlator.errors import SourceError
 from correlator.expressions import ExpressionError, TimeLimit
 from correlator.filters import Filter, FilterDefinition, Line, PatternError, Unreadable
 from correlator.model import JOURNAL, SECOND, Event, Micros, parse_prefix
-from correlator.prefilter import Need
+from correlator.needs import Need
 from correlator.syslog import format_entry
 from correlator.whole_lines import Finding, WholeLineReader, WholeLines
 

@@ -23,7 +23,7 @@ from correlator.date_patterns import expand_patterns
 from correlator.dates import DateReader, Stamp
 from correlator.expressions import TimeLimit, compile_expression
 from correlator.model import SECOND, Micros
-from correlator.prefilter import required_literal
+from correlator.needs import required_literal
 from correlator.zones import find_zone
 
 _ALTERNATIVE = re.compile(r"(alt|tuple)_(.*?)(?:_\d+)?", re.DOTALL)

@@ -102,8 +102,8 @@ def _program(identifier: str) -> str:
 
 def _misses(definition: FilterDefinition, body: str) -> Iterator[dict[str, str]]:
     """Yield how far each pattern gets whose text is in the line, the nearest miss first."""
+    from correlator.needs import required_literal
     from correlator.pattern_review import find_reach
-    from correlator.prefilter import required_literal
 
     if definition.whole_lines is not None:
         return

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from correlator.filters import TRANSPORT, FilterDefinition
 from correlator.journal_match import fields_of
-from correlator.prefilter import ANY_PROGRAM
+from correlator.needs import ANY_PROGRAM
 from correlator.settings import CorrelatorSettings
 from correlator.tailers.journal import NOTHING_WANTED, Wanted
 

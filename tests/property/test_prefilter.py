@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from correlator.filters import Filter, FilterDefinition, PatternDefinition, make_line
 from correlator.model import SECOND
-from correlator.prefilter import Need, Prefilter, required_literal, required_text
+from correlator.needs import Need, required_literal, required_text
+from correlator.prefilter import Prefilter
 from correlator.syslog import parse_header, repeats_of_last
 
 NOW = 1_795_357_762 * SECOND
