@@ -179,11 +179,15 @@ class Engine:
     def feed(self, arrived: Chunk | Entries) -> Step:
         """Take what came from a file or from the journal, and return what it led to."""
         step = Step()
-        events = self._reader.read(arrived)
+        events = self.read(arrived)
         while batch := tuple(islice(events, _BATCH)):
             for event in batch:
                 step.take(event, (verdict for _jail, verdict in self.judge(event)))
         return step
+
+    def read(self, arrived: Chunk | Entries) -> Iterator[Event]:
+        """Yield what the filters understand of it; whoever calls has each judged."""
+        return self._reader.read(arrived)
 
     def judge(self, event: Event) -> Iterator[tuple[Jail, Verdict]]:
         """Let each jail that listens to the event's filter count it; for `feed` and `explain`."""

@@ -85,7 +85,7 @@ class Struck(NamedTuple):
 
 
 class StrikePacker:
-    """Packs the strikes of one jail into 8 to 24 bytes and back.
+    """Packs the strikes of one jail into 8 to 25 bytes and back.
 
     `is_keyed_by_source`: a strike's key tells its source's address, or the prefix that it lies in.
     """
@@ -127,18 +127,23 @@ class StrikePacker:
         return len(self._known) - 1
 
     def _pack_source(self, strike: Strike) -> bytes:
+        """Return what the key does not tell of the source, of one length for all strikes of a key."""
         if self._is_keyed_by_source and "/" not in strike.key:
             return b""
-        packed = strike.source.packed
+        source = strike.source
+        packed = source.packed
+        length = bytes((source.network.prefixlen,))  # Fail2ban's filters may name a whole prefix
         if not self._is_keyed_by_source:
-            return packed if len(packed) == 16 else _MAPPED + packed
-        length = strike.key.rpartition("/")[2]
-        return packed[_HALF:] if len(packed) == 16 and int(length) >= 8 * _HALF else packed
+            return (packed if len(packed) == 16 else _MAPPED + packed) + length
+        key_length = int(strike.key.rpartition("/")[2])
+        return (packed[_HALF:] if len(packed) == 16 and key_length >= 8 * _HALF else packed) + length
 
 
 def _unpack_source(key: str, packed: bytes) -> Source:
     if not packed:
         return parse_source(key)
+    packed, length = packed[:-1], packed[-1]
     if len(packed) == _HALF:
         packed = parse_prefix(key).packed[:_HALF] + packed
-    return parse_source(str(ipaddress.ip_address(packed)))
+    packed = packed.removeprefix(_MAPPED)
+    return Source(ipaddress.ip_network((packed, length)))

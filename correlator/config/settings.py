@@ -110,13 +110,15 @@ def load_settings(
     mode: str | None = None,
     probe_modes: tuple[str, ...] | None = None,
     recommend: Recommend | None = None,
+    instead: Path | None = None,
 ) -> SiteSettings:
     """Read everything below `folder` but filters; `mode` (`observe`, `block`) overrules the files.
 
     So do `probe_modes`, for what the probe watches.
     Without `recommend` the jails that `enabled` names have our defaults instead of their filters': who only
     asks whether anything blocks need not read them. In the place of a folder a portsentry.conf may be given,
-    or Fail2ban's folder: they are run as they stand.
+    or Fail2ban's folder: they are run as they stand. `instead` is read in the place of the folder's own
+    portward.toml.
     """
     if folder is not None and folder.is_file():
         from correlator.config.portsentry_settings import load_portsentry
@@ -124,7 +126,8 @@ def load_settings(
         _conf, settings, gaps = load_portsentry(folder, modes=probe_modes)
         settings = replace(settings, notes=tuple(map(str, gaps)))
         return settings if mode is None else settings.in_mode(mode)
-    where = settings_file(folder)
+    below = settings_file(folder).parent
+    where = instead or settings_file(folder)
     if folder is not None and not where.exists() and is_fail2ban(folder):
         from correlator.config.fail2ban.jail_settings import load_fail2ban_settings
 
@@ -135,12 +138,12 @@ def load_settings(
     table = File(where, faults).table()
     written_mode = table.text("mode", "observe", choices=("observe", "block"))
     is_blocking = (mode or written_mode) == "block"
-    paths = _paths(table.table("paths"), where.parent)
+    paths = _paths(table.table("paths"), below)
     probe = _probe(table.table("probe"), paths, probe_modes)
     enforcer = _enforcer(table.table("enforcer"), paths)
     correlator = _correlator(table.table("correlator"), paths)
     tripwire = read_tripwire(table.table("tripwire"))
-    files = [table, *(File(path, faults).table() for path in _jail_files(where.parent / "jails.d", faults))]
+    files = [table, *(File(path, faults).table() for path in _jail_files(below / "jails.d", faults))]
     foreign = _foreign(table, is_blocking=is_blocking)
     own_jails = _jails(files, is_blocking=is_blocking, recommend=recommend or (lambda _name: {}))
     jails = {**foreign.jails, **own_jails} if foreign else own_jails

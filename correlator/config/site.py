@@ -35,11 +35,14 @@ class Site(SiteSettings):
     filters: dict[str, FilterDefinition] = field(default_factory=dict)
 
 
-def load_site(folder: Path | None = None, *, mode: str | None = None) -> Site:
-    """Read everything below `folder`; `mode` (`observe` or `block`) overrules what the files say."""
+def load_site(folder: Path | None = None, *, mode: str | None = None, instead: Path | None = None) -> Site:
+    """Read everything below `folder`; `mode` (`observe` or `block`) overrules what the files say.
+
+    `instead` is read in the place of the folder's own portward.toml.
+    """
     settings_at = folder if folder is not None and folder.is_file() else settings_file(folder)
     shelf = FilterShelf(settings_at.parent / "filters")
-    settings = load_settings(folder, mode=mode, recommend=shelf.recommend)
+    settings = load_settings(folder, mode=mode, recommend=shelf.recommend, instead=instead)
     faults = list(settings.faults)
     actions = ActionShelf(settings)
     jails = _sound_jails(settings.jails, shelf, actions, faults)

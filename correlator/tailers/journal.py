@@ -66,7 +66,7 @@ NOTHING_WANTED = Wanted(frozenset(), frozenset())
 
 
 class JournalTailer:
-    """The journal of this host, or the one in a folder. Call `read` when there may be news; it never blocks.
+    """The journal of this host, a folder or `files`. Call `read` when there may be news; it never blocks.
 
     Without `positions` (never seen) it starts behind the last entry; with empty ones (seen, and nothing was
     there) at the first.
@@ -75,7 +75,12 @@ class JournalTailer:
     origin = kind = JOURNAL
 
     def __init__(
-        self, folder: Path | None, wanted: Wanted, positions: Sequence[JournalPosition] | None = None
+        self,
+        folder: Path | None,
+        wanted: Wanted,
+        positions: Sequence[JournalPosition] | None = None,
+        *,
+        files: Sequence[Path] = (),
     ) -> None:
         self.wanted = wanted
         self.scanned = 0
@@ -84,6 +89,7 @@ class JournalTailer:
         """Times that we came back to a journal that begins after our position, or met a damaged entry."""
         self._roots = _ROOTS if folder is None else (folder,)
         self._folder = folder
+        self._files = [str(file) for file in files]
         self._position = positions[-1] if positions else None
         self._is_new = positions is None
         self._reader: Any = None
@@ -240,7 +246,7 @@ class JournalTailer:
         if self._library is None or self._look_at - _LOOK_EVERY <= now < self._look_at:
             return  # the clock may be set back
         self._look_at = now + _LOOK_EVERY
-        seen = _survey(self._roots)
+        seen = _Survey(tuple((file, 0, 0) for file in self._files)) if self._files else _survey(self._roots)
         if seen == self._seen:
             return
         self._seen = seen
@@ -251,7 +257,8 @@ class JournalTailer:
             return
         self._trouble = seen.refusal
         try:
-            self._reader = self._library.Reader(path=None if self._folder is None else str(self._folder))
+            path = None if self._folder is None else str(self._folder)
+            self._reader = self._library.Reader(path=path, files=self._files or None)
             self._reader.fileno()  # only who asked for it once is told of files that come and go
             self._seek()
         except OSError as exc:

@@ -8,8 +8,13 @@ from correlator.evidence import EvidenceBook, StrikePacker
 from correlator.model import Evidence, Strike, parse_source
 from correlator.spans import Row
 
-ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(
-    lambda address: parse_source(str(address))
+SOURCES = st.one_of(
+    st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(lambda address: parse_source(str(address))),
+    st.builds(
+        lambda address, length: parse_source(str(address)).prefix(length),
+        st.ip_addresses(),
+        st.integers(0, 128),
+    ),
 )
 WORDS = st.one_of(st.none(), st.text(max_size=5))
 
@@ -32,7 +37,7 @@ def _strike(source, key, *, at=7, port=22, protocol="TCP", is_spoofable=True, pa
 
 
 @given(
-    ADDRESSES,
+    SOURCES,
     st.tuples(st.integers(0, 32), st.integers(0, 128)),
     st.booleans(),
     st.fixed_dictionaries(
@@ -54,7 +59,7 @@ def test_a_packed_strike_comes_back(source, prefixes, is_keyed, told):
     struck = packer.unpack(key, Row(7, 5, 0, item), 5)
     assert struck[:7] == (7, 5, source, *told.values())
     assert book.find(struck.number, 7) is strike.evidence
-    assert len(item) <= 24
+    assert len(item) <= 25
 
 
 @given(st.lists(st.text(max_size=30), max_size=60), st.integers(1, 9), st.integers(1, 60))
