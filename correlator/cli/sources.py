@@ -16,6 +16,7 @@ from correlator.cli.output import colour, complain, print_json, print_table
 from correlator.cli.status import read_correlator
 from correlator.errors import UnreachableError
 from correlator.model import SECOND, Micros
+from correlator.syslog import format_instant
 
 _HEADINGS = ("SOURCE", "STATE", "POSITION", "BACKLOG", "A MINUTE", "LAST", "SKEW", "FILTERS", "TROUBLE")
 _FILTERS_SHOWN = 4
@@ -73,7 +74,7 @@ def find_unread(filters: Iterable[str], sources: Iterable[Mapping[str, Any]]) ->
 def _cells(source: Mapping[str, Any], now: Micros) -> Iterator[str]:
     yield source["origin"]
     yield source["state"]
-    yield str(source["matches"]) + " files" if "matches" in source else str(source.get("offset", "-"))
+    yield _position(source)
     if "behind" in source:
         yield f"{source['behind'] / SECOND:.0f} s" if source["behind"] else "0"
     else:
@@ -86,6 +87,15 @@ def _cells(source: Mapping[str, Any], now: Micros) -> Iterator[str]:
     more = f" and {len(filters) - _FILTERS_SHOWN} more" if len(filters) > _FILTERS_SHOWN else ""
     yield ",".join(filters[:_FILTERS_SHOWN]) + more
     yield source["trouble"] or "-"
+
+
+def _position(source: Mapping[str, Any]) -> str:
+    """Return how far we are: a byte, the time of a journal entry, how many files a pattern means."""
+    if source.get("at") is not None:
+        return format_instant(source["at"])
+    if "matches" in source:
+        return f"{source['matches']} files"
+    return "-" if source["state"] == "waiting" else str(source.get("offset", "-"))
 
 
 def _size(count: int) -> str:

@@ -105,6 +105,10 @@ def _print(
     if packet_log is not None:
         _print_counters("packet log", packet_log)
     if "sources" in correlator:
+        shown = [item for item in correlator["sources"] if item["state"] != "waiting"]
+        awaited = len(correlator["sources"]) - len(shown)
+        if awaited:
+            print(f"sources     {len(shown)} followed, {awaited} not there yet: see `portward sources`")
         print()
         print_table(
             ("SOURCE", "OFFSET", "BACKLOG", "LINES", "EVENTS", "UNREADABLE", "SKEWED", "TROUBLE"),
@@ -119,7 +123,7 @@ def _print(
                     item.get("skewed", 0),
                     item["trouble"] or "-",
                 )
-                for item in correlator["sources"]
+                for item in shown
             ),
         )
         print()

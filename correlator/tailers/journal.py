@@ -164,6 +164,7 @@ class JournalTailer:
         """Return what `portward sources` shows of the journal besides what it shows of any source."""
         return {
             "cursor": "" if self._position is None else self._position.cursor,
+            "at": None if self._position is None else self._position.at,
             "behind": self.behind,
             "scanned": self.scanned,
         }

@@ -13,6 +13,8 @@ from pathlib import Path
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
+_READERS = ("opened", "closed_no_write")
+"""What newer watchdogs tell of whoever reads a log, us too."""
 _MOST_FOLDERS = 32
 """Each costs two threads; the files of the others are looked at by the slow poll."""
 
@@ -72,6 +74,8 @@ class Wake(FileSystemEventHandler):
 
     def dispatch(self, event: FileSystemEvent) -> None:
         """Note where something happened; called on watchdog's thread."""
+        if event.event_type in _READERS:
+            return
         for path in (event.src_path, getattr(event, "dest_path", "")):
             if path:
                 self._changed.add(os.path.dirname(os.fsdecode(path)))

@@ -6,6 +6,7 @@ import gzip
 import lzma
 import os
 import shutil
+import sys
 import time
 
 import pytest
@@ -309,6 +310,20 @@ def test_a_missed_file_that_cannot_be_read_is_counted_and_said(log):
     tailer = FileTailer(log, positions)
     assert _read(tailer) == "b\n"
     assert tailer.trouble.startswith("lines may be lost: alert.log.1.zst cannot be read: ")
+
+
+def test_zstd_without_its_library_is_said_with_what_to_do(log, monkeypatch):
+    """The rest lies there, and a package would read it."""
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    positions = _seen(log, "a\n").positions
+    os.utime(log, (1, 1))
+    os.rename(log, log.with_name("alert.log.2"))
+    log.with_name("alert.log.1.zst").write_bytes(b"(\xb5/\xfd")
+    log.write_text("b\n")
+    assert FileTailer(log, positions).trouble == (
+        "lines may be lost: alert.log.1.zst cannot be read:"
+        " compressed with zstd, and python3-zstandard is not installed"
+    )
 
 
 def test_a_damaged_compressed_file_is_counted_and_said(log):

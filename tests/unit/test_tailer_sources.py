@@ -4,11 +4,13 @@ import os
 import time
 
 import pytest
+from watchdog.events import FileSystemEvent
 
 from correlator.model import SECOND
 from correlator.tailers.plan import Plan
 from correlator.tailers.sources import Sources
 from correlator.tailers.stream import StreamTailer
+from correlator.tailers.wake import Wake
 
 
 class _Site:
@@ -248,3 +250,16 @@ def test_only_folders_where_something_happened_are_looked_at_between_polls(site,
     got.clear()
     wait_until(lambda: got.extend(site.read(0)) or got)
     assert got == [("a/x.log", "3\n")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("modified", {"/log"}), ("opened", set()), ("closed_no_write", set())]
+)
+def test_who_only_reads_a_log_wakes_nobody(kind, expected):
+    """Newer watchdogs tell of readers too, and we are one."""
+    event = FileSystemEvent("/log/a.log")
+    event.event_type = kind
+    wake = Wake()
+    wake.dispatch(event)
+    assert wake.take_changed() == expected
+    wake.close()
