@@ -97,7 +97,8 @@ def settings_file(folder: Path | None) -> Path:
 
 def is_fail2ban(folder: Path) -> bool:
     """Whether a folder holds Fail2ban's configuration."""
-    return (folder / "jail.conf").is_file() or (folder / "jail.local").is_file()
+    # a folder that keeps us out is none: who reads its settings says so, with the file's name
+    return any(os.path.isfile(folder / name) for name in ("jail.conf", "jail.local"))
 
 
 class UnknownFilterError(ValueError):
@@ -128,7 +129,7 @@ def load_settings(
         return settings if mode is None else settings.in_mode(mode)
     below = settings_file(folder).parent
     where = instead or settings_file(folder)
-    if folder is not None and not where.exists() and is_fail2ban(folder):
+    if folder is not None and not os.path.exists(where) and is_fail2ban(folder):
         from correlator.config.fail2ban.jail_settings import load_fail2ban_settings
 
         settings, gaps, _disabled = load_fail2ban_settings(folder)
