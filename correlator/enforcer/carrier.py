@@ -1,7 +1,8 @@
 """Carries out the actions of one block: those at the front that take no time at once, the others in turn.
 
-A block is in force with the first action that denies its source, or with the first success where none of them
-is meant to. One that fails never keeps the others from being tried, and every ending is told.
+A block is in force with the first action that denies its source; where none of them is meant to, with the
+first success or when all have been tried. One that fails never keeps the others from being tried, and every
+ending is told.
 """
 
 from __future__ import annotations
@@ -93,10 +94,7 @@ class Carrier:
 
         Raises: sqlite3.Error where the disk would not.
         """
-        moved: tuple[str, ...] = ()
-        others = tuple(name for name in self.denying(block.actions) if name != self._kernel.name)
-        if before is not None and others:
-            moved = self._deeds.inherit(before, number, block, others)
+        moved = () if before is None else self.inherit(before, number, block)
         results: dict[str, Result] = {}
         for place, name in enumerate(block.actions):
             if name in moved:
@@ -111,6 +109,11 @@ class Carrier:
         problems = {name: result.detail for name, result in results.items() if not result.is_success}
         is_in_force = any(self._counts(name, result, block) for name, result in results.items())
         return Carried(is_in_force, bool(rest) and not is_in_force, _spell_problems(problems))
+
+    def inherit(self, before: int, number: int, block: NewBlock) -> tuple[str, ...]:
+        """Make what row `before` of the same source did that of row `number`; return by which actions."""
+        others = tuple(name for name in self.denying(block.actions) if name != self._kernel.name)
+        return self._deeds.inherit(before, number, block, others) if others else ()
 
     def go_on(self, row: BlockRow) -> Carried:
         """Take up a row that the process before us left open: what was not begun is asked for again.
@@ -170,7 +173,9 @@ class Carrier:
                 for deed in self._store.deeds.of(row.number)
                 if deed.state in (DeedState.FAILED, DeedState.UNKNOWN)
             }
-            self._later(row, Carried(is_in_force=False, is_open=False, detail=_spell_problems(problems)))
+            # who was only to be told was told, or could not be: to try at each probe would flood them
+            is_over = not self.denying(row.actions)
+            self._later(row, Carried(is_over, is_open=False, detail=_spell_problems(problems)))
 
     def _tell(self, block: NewBlock | BlockRow, action: Action, result: Result) -> None:
         event = DeedEvent(

@@ -11,8 +11,6 @@ carried out on the spot, and the first success is the answer; the others follow 
 from __future__ import annotations
 
 import sqlite3
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, assert_never
@@ -21,34 +19,21 @@ from correlator.enforcer import lines
 from correlator.enforcer.action import Action
 from correlator.enforcer.backend import Backend
 from correlator.enforcer.carrier import Carried, Carrier
-from correlator.enforcer.holdings import Holdings, new_block
+from correlator.enforcer.holdings import Holdings, as_told, new_block
 from correlator.enforcer.keeping import BackendError, Keeping
 from correlator.enforcer.never_block import NeverBlock
+from correlator.enforcer.pending import Later, Pending
 from correlator.enforcer.plans import Add, Change, Exists, Extend, Plan, Refuse, Until, outlasts
-from correlator.enforcer.protocol import (
-    BlockInForce,
-    BlockRequest,
-    Event,
-    Mend,
-    MendedEvent,
-    OutcomeEvent,
-)
-from correlator.enforcer.records import Records
+from correlator.enforcer.protocol import BlockInForce, BlockRequest, Mend
+from correlator.enforcer.records import Records, history_line
+from correlator.enforcer.telling import Announce, Telling, outcome_of, wall_clock
 from correlator.enforcer.unwritten import Unwritten
 from correlator.errors import Fault
 from correlator.model import SECOND, Micros, Outcome, OutcomeKind, Source
 from correlator.settings import EnforcerSettings
 from correlator.store.blocks import BlockRow, BlockStore, NewBlock
 
-Announce = Callable[[str, Event | None], None]
-"""Takes a line to print (empty: none) and, for what watchers want to know, the event."""
-Later = Callable[[Outcome], None]
-"""Takes the outcome of a request whose actions take their time."""
 _RETRY: Micros = 5 * SECOND
-
-
-def _wall_clock() -> Micros:
-    return time.time_ns() // 1000
 
 
 class Enforcement:
@@ -64,10 +49,11 @@ class Enforcement:
         records: Records,
         announce: Announce,
         actions: Mapping[str, Action] | None = None,
-        clock: Callable[[], Micros] = _wall_clock,
+        clock: Callable[[], Micros] = wall_clock,
     ) -> None:
         self._settings = settings
-        self._kernel = Keeping(backend, is_enforcing=settings.is_enforcing, tell=self._tell_mend)
+        self._telling = Telling(announce)
+        self._kernel = Keeping(backend, is_enforcing=settings.is_enforcing, tell=self._telling.mended)
         self._store = store
         self._never_block = never_block
         self._records = records
@@ -78,13 +64,11 @@ class Enforcement:
         self._clock = clock
         self._holdings = Holdings()
         self._unwritten = Unwritten(store, self._kernel, records)
-        self._pending: dict[int, list[Later]] = {}
-        """Rows that no action has carried out yet, and who waits for the outcome."""
+        self._pending = Pending(store, self._telling)
         self._next_expiry: Until = None
         self._looked_at = -1
         """The never-block list's generation that the blocks in force were held against."""
         self._synced_at: Until = None
-        self._counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._holdings)
@@ -116,12 +100,12 @@ class Enforcement:
         else:
             self._announce(lines.format_mend(mend, "started"), None)
         for row in expired:
-            self._tell(Outcome(OutcomeKind.EXPIRED, row.source, row.request, row.until), row.jail)
+            self._telling.ended(Outcome(OutcomeKind.EXPIRED, row.source, row.request, row.until), row.jail)
         for row, replaced in undecided:
             if replaced is not None:
                 self._store.mark_done(row.number, now=now, replaced=replaced)
                 self._carrier.end(((number, ()) for number, _ in replaced), now)
-                self._tell(Outcome(OutcomeKind.DONE, row.source, row.request, row.until), row.jail)
+                self._telling.ended(Outcome(OutcomeKind.DONE, row.source, row.request, row.until), row.jail)
         self._next_expiry = self._store.next_expiry()
         self._records.recover_history()
         self._records.write_blocked(self.blocked_lines())
@@ -140,7 +124,7 @@ class Enforcement:
             detail = f"{self._settings.paths.blocks_database}: {exc}"
             outcome, is_news = self._block_unwritten(request, now, detail), True
         if outcome is not None and is_news:
-            self._count_and_say(outcome, request.jail)
+            self._telling.answer(outcome, request.jail)
         return outcome
 
     def release(self, source: Source | None, now: Micros, reason: str = "released on request") -> int:
@@ -151,10 +135,11 @@ class Enforcement:
         Raises: KernelError and its like where the kernel would not; sqlite3.Error where the disk would not.
         """
         sources = self._holdings.sources() if source is None else [source] if source in self._holdings else []
+        given_up = self._give_up_pending(source, reason, now)
         if sources:
             change = self._let_go(dict.fromkeys(sources, reason), now)
             self._kernel.carry_out(change, now)
-        return len(sources)
+        return len({*sources, *given_up})
 
     def denied_by(self, source: Source) -> Source | None:
         """Return a wider prefix in force that covers `source`, or None."""
@@ -174,7 +159,7 @@ class Enforcement:
             raise
         for row in due:
             self._holdings.forget(row.source)
-            self._tell(Outcome(OutcomeKind.EXPIRED, row.source, row.request, row.until), row.jail)
+            self._telling.ended(Outcome(OutcomeKind.EXPIRED, row.source, row.request, row.until), row.jail)
             self._records.note_change()
         self._kernel.forget(row.source for row in due)
         self._carrier.end(((row.number, row.actions) for row in due), now)
@@ -206,14 +191,12 @@ class Enforcement:
         self._carrier.compare(now)
         mend = self._kernel.sync(now, is_thorough=is_thorough)
         self._synced_at = now
-        self._tell_mend(mend)
+        self._telling.mended(mend)
         return mend
 
     def blocks(self) -> Iterator[BlockInForce]:
         """Yield the blocks in force, as they are at the call, oldest first."""
-        rows = tuple(self._store.in_force())
-        names = BlockInForce.__dataclass_fields__
-        return (BlockInForce(**{name: getattr(row, name) for name in names}) for row in rows)
+        return map(as_told, tuple(self._store.in_force()))
 
     def blocked_lines(self) -> list[tuple[str, str]]:
         """Return the blocked file's lines, each with the mode that saw the source."""
@@ -227,7 +210,7 @@ class Enforcement:
             "is_enforcing": self._settings.is_enforcing,
             "synced_at": self._synced_at,
             "next_expiry": self._next_expiry,
-            "since_start": dict(self._counts),
+            "since_start": dict(self._telling.counts),
             **self._kernel.status(),
             **self._carrier.status(),
             **self._never_block.status(),
@@ -238,8 +221,7 @@ class Enforcement:
         if known is not None and (outcome := self._holdings.recall(known)) is not None:
             return outcome, False
         if known is not None and known.number in self._pending:
-            if later is not None:
-                self._pending[known.number].append(later)
+            self._pending.add(known.number, later)
             return None, False
         actions, plan = self._plan(request, now)
         if isinstance(plan, Extend) and outlasts(plan.before, request.until):
@@ -249,13 +231,13 @@ class Enforcement:
         match plan:
             case Exists(by=by, until=until):
                 detail = "" if by == request.source else f"covered by {by}"
-                return _outcome(OutcomeKind.EXISTS, request, until, detail), False
+                return outcome_of(request, OutcomeKind.EXISTS, until, detail), False
             case Refuse(reason=reason):
                 if known is None:
                     self._store.refuse(row, reason)
                 else:
                     self._store.mark_failed(known.number, reason, now=now)
-                return _outcome(OutcomeKind.REFUSED, request, None, reason), True
+                return outcome_of(request, OutcomeKind.REFUSED, None, reason), True
             case Add(swallows=swallows) | Extend(swallows=swallows):
                 if known is None:
                     number = self._store.request(row)
@@ -269,23 +251,23 @@ class Enforcement:
         carried = self._carrier.carry_out(number, row, before, swallows, now)
         if carried.is_in_force:
             self._put_in_force(number, row, now, swallows)
-            return _outcome(OutcomeKind.DONE, request, request.until, carried.detail), True
+            return outcome_of(request, OutcomeKind.DONE, request.until, carried.detail), True
         if carried.is_open:
-            self._pending[number] = [] if later is None else [later]
+            self._pending.add(number, later)
             return None, False
         self._give_up(number, carried.detail, now)
-        return _outcome(OutcomeKind.FAILED, request, None, carried.detail), True
+        return outcome_of(request, OutcomeKind.FAILED, None, carried.detail), True
 
     def _block_unwritten(self, request: BlockRequest, now: Micros, detail: str) -> Outcome:
         """Deny a source in the kernel though nothing can be written down; said in the outcome's detail."""
-        failed = _outcome(OutcomeKind.FAILED, request, None, detail)
+        failed = outcome_of(request, OutcomeKind.FAILED, None, detail)
         _, plan = self._plan(request, now)
         if self._kernel.name not in request.actions or not isinstance(plan, Add | Extend):
             return failed
         problem = self._unwritten.block(new_block(request, now), now, self._holdings)
         if problem is not None:
-            return _outcome(OutcomeKind.FAILED, request, None, f"{detail}; {problem}")
-        return _outcome(OutcomeKind.DONE, request, request.until, f"not written down yet: {detail}")
+            return outcome_of(request, OutcomeKind.FAILED, None, f"{detail}; {problem}")
+        return outcome_of(request, OutcomeKind.DONE, request.until, f"not written down yet: {detail}")
 
     def _plan(self, asked: BlockRequest | BlockRow, now: Micros) -> tuple[tuple[str, ...], Plan]:
         """Return what a request comes to, and all the actions that it then needs."""
@@ -316,15 +298,50 @@ class Enforcement:
         if row.number not in self._pending:
             return
         now = self._clock()
-        outcome = Outcome(OutcomeKind.DONE, row.source, row.request, row.until)
-        if carried.is_in_force:
-            self._put_in_force(row.number, row, now, ())
+        why_not = self._never_block.find(row.source, now)  # it may be so since it was asked for
+        if not carried.is_in_force:
+            kind, detail = OutcomeKind.FAILED, carried.detail
+        elif why_not is not None:
+            kind, detail = OutcomeKind.REFUSED, why_not
         else:
-            self._give_up(row.number, carried.detail, now)
-            outcome = Outcome(OutcomeKind.FAILED, row.source, row.request, None, carried.detail)
-        for later in self._pending.pop(row.number):
-            later(outcome)
-        self._count_and_say(outcome, row.jail)
+            try:
+                self._join(row, now)
+                kind, detail = OutcomeKind.DONE, carried.detail
+            except BackendError as exc:
+                kind, detail = OutcomeKind.FAILED, str(exc)
+        if kind is not OutcomeKind.DONE:
+            self._give_up(row.number, detail, now)
+        self._pending.answer(row, kind, detail)
+
+    def _join(self, row: BlockRow, now: Micros) -> None:
+        """Put a row in force; with a block of its source that came in force meanwhile, as both together.
+
+        Raises: KernelError and its like where the kernel would not.
+        """
+        held = self._holdings.find(row.source)
+        if held is None:
+            self._put_in_force(row.number, row, now, ())
+            return
+        actions, until = self._holdings.join(row, self._carrier.denying)
+        if (actions, until) == (held.actions, self._holdings.belief[row.source]):
+            self._store.release([(row.number, f"covered by {held.request}")], now=now)
+            self._records.note_block(row.number, history_line(row))
+            self._carrier.end([(row.number, ())], now)
+            return
+        if self._kernel.name in actions:
+            self._kernel.put({row.source: until}, (), now)
+        joined = new_block(replace(row, actions=actions, until=until), row.created)
+        self._store.request_again(row.number, joined)
+        self._carrier.inherit(held.number, row.number, joined)
+        self._put_in_force(row.number, joined, now, ())
+
+    def _give_up_pending(self, source: Source | None, reason: str, now: Micros) -> set[Source]:
+        """Give up what no action has carried out yet: of this source, or all; return whose."""
+        rows = self._pending.rows(source)
+        for row in rows:
+            self._give_up(row.number, reason, now)
+            self._pending.answer(row, OutcomeKind.RELEASED, reason)
+        return {row.source for row in rows}
 
     def _give_up(self, number: int, detail: str, now: Micros) -> None:
         """Write down that no action carried a row out."""
@@ -335,15 +352,13 @@ class Enforcement:
         """Go on with a row that was left undecided; return what it replaces, None if not in force."""
         _, plan = self._plan(row, now)
         match plan:
-            case Exists(by=by):
-                self._give_up(row.number, f"denied already by {by}", now)
-                return None
-            case Refuse(reason=reason):
-                self._give_up(row.number, reason, now)
+            case Exists() | Refuse():
+                why = plan.reason if isinstance(plan, Refuse) else f"denied already by {plan.by}"
+                self._give_up(row.number, why, now)
                 return None
             case Add(swallows=swallows) | Extend(swallows=swallows):
                 if self._carrier.go_on(row).is_open:
-                    self._pending[row.number] = []
+                    self._pending.add(row.number)
                     return None
                 replaced = self._holdings.replaced_by(row.source, row.request, swallows)
                 self._holdings.hold(row.number, row, swallows)
@@ -365,7 +380,9 @@ class Enforcement:
         for source, held, until in gone:
             self._holdings.forget(source)
             self._unwritten.forget(source)
-            self._tell(Outcome(OutcomeKind.RELEASED, source, held.request, until, reasons[source]), held.jail)
+            self._telling.ended(
+                Outcome(OutcomeKind.RELEASED, source, held.request, until, reasons[source]), held.jail
+            )
         self._carrier.end(((held.number, held.actions) for _, held, _ in gone), now)
         self._next_expiry = self._store.next_expiry()
         self._records.note_change()
@@ -376,25 +393,7 @@ class Enforcement:
         self._never_block.refresh(now)
         if self._never_block.generation == self._looked_at:
             return Change()
-        found = ((source, self._never_block.find(source, now)) for source in self._holdings.sources())
-        reasons = {source: why for source, why in found if why is not None}
+        sources = self._holdings.sources()
+        reasons = {source: why for source in sources if (why := self._never_block.find(source, now))}
         self._looked_at = self._never_block.generation
         return self._let_go(reasons, now) if reasons else Change()
-
-    def _count_and_say(self, outcome: Outcome, jail: str) -> None:
-        self._counts[outcome.kind.value] += 1
-        event = OutcomeEvent(outcome) if outcome.kind is OutcomeKind.DONE else None
-        self._announce(lines.format_outcome(outcome, jail), event)
-
-    def _tell_mend(self, mend: Mend) -> None:
-        if mend.is_needed:
-            self._counts["mended"] += 1
-            self._announce(lines.format_mend(mend), MendedEvent(mend))
-
-    def _tell(self, outcome: Outcome, jail: str) -> None:
-        self._counts[outcome.kind.value] += 1
-        self._announce(lines.format_outcome(outcome, jail), OutcomeEvent(outcome))
-
-
-def _outcome(kind: OutcomeKind, request: BlockRequest, until: Until, detail: str) -> Outcome:
-    return Outcome(kind, request.source, request.request, until, detail)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from correlator.enforcer.plans import Add, Belief, Exists, Extend, Plan, Until, plan_block
-from correlator.enforcer.protocol import BlockRequest
+from correlator.enforcer.plans import Add, Belief, Exists, Extend, Plan, Until, outlasts, plan_block
+from correlator.enforcer.protocol import BlockInForce, BlockRequest
 from correlator.enforcer.records import history_line
 from correlator.model import Micros, Outcome, OutcomeKind, Source
 from correlator.settings import EnforcerSettings
@@ -111,6 +111,16 @@ class Holdings:
         more = (name for name in denying(held.actions) if name not in asked.actions)
         return (*asked.actions, *more), plan
 
+    def join(
+        self, row: BlockRow, denying: Callable[[Iterable[str]], tuple[str, ...]]
+    ) -> tuple[tuple[str, ...], Until]:
+        """Return actions and end of a row together with the block in force of its source."""
+        held, before = self[row.source], self.belief[row.source]
+        if outlasts(before, row.until) and set(denying(row.actions)) <= set(held.actions):
+            return held.actions, before
+        more = (name for name in denying(held.actions) if name not in row.actions)
+        return (*row.actions, *more), before if outlasts(before, row.until) else row.until
+
     def recall(self, known: BlockRow) -> Outcome | None:
         """Return what became of a row that was carried out or refused before; None where it was neither."""
         kind = _REMEMBERED.get(known.state)
@@ -137,7 +147,12 @@ def _hold(number: int, block: BlockRow | NewBlock) -> Held:
     return Held(number, block.request, block.jail, history_line(block), block.mode, block.actions)
 
 
-def new_block(request: BlockRequest, now: Micros) -> NewBlock:
+def as_told(row: BlockRow) -> BlockInForce:
+    """Return a row in force as `list` tells it."""
+    return BlockInForce(**{name: getattr(row, name) for name in BlockInForce.__dataclass_fields__})
+
+
+def new_block(request: BlockRequest | BlockRow, now: Micros) -> NewBlock:
     """Return what is written down of a request that came now."""
     return NewBlock(
         request=request.request,

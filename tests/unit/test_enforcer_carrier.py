@@ -446,6 +446,70 @@ def test_the_kernel_denies_on_when_a_block_that_it_carried_out_second_is_extende
     assert bench.backend.elements == {}
 
 
+def test_a_block_that_comes_in_force_late_shortens_no_longer_one(bench: Bench) -> None:
+    """Two jails: the slow, short one ends after the quick, long one, and both hold together."""
+    assert bench.block("slow", until=SOON) == "later"
+    bench.tend()
+    assert bench.block("nftables", until=LATER) == "done"
+    bench.slow.end()
+    (block,) = bench.enforcement.blocks()
+    assert (block.until, set(block.actions)) == (LATER, {"slow", "nftables"})
+    assert bench.backend.elements == {parse_prefix("192.0.2.9"): LATER}
+    bench.enforcement.release(None, bench.now)
+    bench.tend()
+    assert (bench.slow.calls[-1], bench.backend.elements) == ("release 192.0.2.9", {})
+
+
+def test_a_command_that_ends_late_ends_no_block(bench: Bench) -> None:
+    """BLOCK_UDP="2" beside BLOCK_TCP="1": what only tells somebody takes nobody's place."""
+    assert bench.block("mail", until=SOON) == "later"
+    bench.tend()
+    assert bench.block("nftables", "file", until=LATER) == "done"
+    bench.mail.end()
+    bench.tend()
+    assert [outcome.kind for outcome in bench.later] == [OutcomeKind.DONE]
+    (block,) = bench.enforcement.blocks()
+    assert (block.until, block.actions) == (LATER, ("nftables", "file"))
+    assert bench.file.calls == ["block 192.0.2.9"]
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+def test_a_block_that_is_not_in_force_yet_is_released(bench: Bench, everybody: bool) -> None:
+    """Whoever released it would else find it blocked a moment later."""
+    bench.block("slow")
+    bench.tend()
+    source = None if everybody else parse_prefix("192.0.2.9")
+    assert bench.enforcement.release(source, bench.now) == 1
+    assert [outcome.kind for outcome in bench.later] == [OutcomeKind.RELEASED]
+    bench.slow.end()
+    bench.tend()
+    assert len(bench.enforcement) == 0
+    assert bench.slow.calls == ["block 192.0.2.9", "release 192.0.2.9"]
+
+
+def test_who_is_ignored_while_an_action_runs_is_not_blocked(bench: Bench) -> None:
+    """The list is asked again before the block comes in force, and what was done is undone."""
+    bench.block("slow")
+    bench.tend()
+    bench.settings.paths.ignore.write_text("192.0.2.9\n")
+    bench.slow.end()
+    bench.tend()
+    assert [outcome.kind for outcome in bench.later] == [OutcomeKind.REFUSED]
+    assert len(bench.enforcement) == 0
+    assert bench.slow.calls == ["block 192.0.2.9", "release 192.0.2.9"]
+
+
+def test_a_command_alone_that_fails_is_not_run_at_every_probe(bench: Bench) -> None:
+    """BLOCK_TCP="2": PortSentry does not look at the exit status; ours says it, and counts it as told."""
+    assert bench.block("mail") == "later"
+    bench.tend()
+    bench.mail.end(FAILED)
+    assert [(outcome.kind, outcome.detail) for outcome in bench.later] == [
+        (OutcomeKind.DONE, "exit status 1")
+    ]
+    assert bench.block("mail", until=SOON - 1) == "exists"
+
+
 def test_an_action_that_is_gone_from_the_settings_is_said_and_left(bench: Bench) -> None:
     """We cannot know how to undo it any more."""
     bench.block("nftables", "file")
