@@ -23,6 +23,8 @@ from correlator.enforcer.runner import Done, Ran, Runner
 from correlator.errors import SourceError
 from correlator.model import SECOND, Micros, Source, parse_prefix, parse_source
 
+_PARTS = re.compile(r"[;&|\n]")
+
 
 class CommandAction:
     """Runs the commands of one action file; see `Action`."""
@@ -42,7 +44,7 @@ class CommandAction:
         self._is_started: set[int] = set()
 
     def block(self, order: Order, now: Micros, ended: Ended, *, is_again: bool = False) -> None:
-        """Run `block`; after a death first ask whether it had been carried out."""
+        """Run `block`; after a death first ask whether it had been carried out, or undo it where we can."""
         commands = self._commands(order)
         if commands is None:
             ended(Result(Ending.UNKNOWN, f"{self.name} does not take IPv{order.source.version}"))
@@ -59,6 +61,8 @@ class CommandAction:
                     else ended(Result(Ending.DONE, "done before"))
                 ),
             )
+        elif is_again and commands.release:
+            self._run(commands.release, order, now, lambda _: self._block(commands, order, now, ended))
         else:
             self._block(commands, order, now, ended)
 
@@ -194,7 +198,12 @@ class CommandAction:
         def end(ran: Ran) -> None:
             if ran.problem:
                 self._is_started.discard(version)  # somebody may have cleared what `start` prepared
-                ended(Result(Ending.FAILED, ran.problem))
+                failed = Result(Ending.FAILED, ran.problem)
+                if commands.release and (ran.is_killed or _has_parts(commands.block)):
+                    # the first of two rules is in: tried again it would be there twice, and stay for ever
+                    self._run(commands.release, order, now, lambda _: ended(failed))
+                else:
+                    ended(failed)
             else:
                 ended(Result(Ending.DONE, spell_all(commands.block, order, now)))
 
@@ -224,6 +233,11 @@ class CommandAction:
         environment = environment_for(variables, order, hostname=os.uname().nodename) if variables else None
         argv = expand_argv(argvs[0], order, now)
         self._runner.run(argv, go_on, seconds=seconds, stdin=stdin, environment=environment)
+
+
+def _has_parts(argvs: Sequence[Argv]) -> bool:
+    """True where the commands can fail with a part of their work done."""
+    return len(argvs) > 1 or any(_PARTS.search(text) for text in map(spell, argvs))
 
 
 def _nobody(version: int) -> Order:

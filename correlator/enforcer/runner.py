@@ -36,6 +36,8 @@ class Ran:
 
     problem: str
     output: str
+    is_killed: bool = False
+    """Its time was over: what it did until then nobody knows."""
 
 
 Done = Callable[[Ran], None]
@@ -165,11 +167,14 @@ class Runner:
     def _end(self, child: _Child) -> None:
         status = child.process.wait()
         with contextlib.suppress(BlockingIOError):
-            while data := os.read(_pipe(child), 1 << 16):
+            # bounded: what it left in the background may write for ever
+            for _ in range(_OUTPUT_BYTES >> 16):
+                if not (data := os.read(_pipe(child), 1 << 16)):
+                    break
                 child.output += data[: _OUTPUT_BYTES - len(child.output)]
         self._forget(child)
         output = child.output.decode("utf-8", "replace")
-        child.job.done(Ran(_problem(child, status, output), output))
+        child.job.done(Ran(_problem(child, status, output), output, child.is_killed))
         self._start_more()
 
     def _forget(self, child: _Child) -> None:

@@ -103,6 +103,13 @@ def test_a_flood_of_output_is_bounded_and_stops_nobody(loop):
     assert (ran.problem, len(ran.output)) == ("", 1 << 20)
 
 
+def test_what_a_command_left_in_the_background_holds_nobody_up(loop):
+    """It writes faster than we read, and for ever."""
+    ran = loop.run("sh", "-c", "for i in 1 2 3 4; do setsid yes & done; head -c 100000 /dev/zero")
+    assert ran.problem == ""
+    assert loop.run("true") == Ran("", "")
+
+
 def test_more_commands_than_may_run_at_once_wait(loop):
     """Each is run once; past the bound one is refused, with a word."""
     ended: list[Ran] = []
@@ -142,7 +149,10 @@ def carry_out(loop, method, source="192.0.2.9", **more):
 
 
 def test_an_action_starts_once_and_blocks_each_time(loop, tmp_path):
-    """`start` before the first block, and again after a failure: somebody may have cleared what it made."""
+    """`start` before the first block, and again after a failure: somebody may have cleared what it made.
+
+    What failed with a part of it done is undone.
+    """
     log = tmp_path / "log"
     action = make(
         loop,
@@ -159,7 +169,7 @@ def test_an_action_starts_once_and_blocks_each_time(loop, tmp_path):
     assert carry_out(loop, action.release).ending is Ending.DONE
     block = "block 192.0.2.9 79"
     assert log.read_text().splitlines() == [
-        "start", block, block, "start", block, "release 192.0.2.9",
+        "start", block, block, "release 192.0.2.9", "start", block, "release 192.0.2.9",
     ]  # fmt: skip
 
 
@@ -173,6 +183,35 @@ def test_after_a_death_what_was_done_is_not_done_twice(loop, tmp_path):
     teller = make(loop, block=[("sh", "-c", f"echo told >> {log}")], denies=())
     assert carry_out(loop, teller.block, is_again=True).ending is Ending.UNKNOWN
     assert log.read_text() == "block\n"
+
+
+@pytest.mark.parametrize("second", ["false", "sleep 1000"])
+def test_a_block_that_fails_or_hangs_half_way_leaves_nothing(loop, tmp_path, second):
+    """Debian's own example of KILL_ROUTE puts in one rule, and its second fails: tried again for ever."""
+    rules = tmp_path / "rules"
+    rules.write_text("")
+    shell = ("/bin/sh", "-c")
+    commands = Commands(
+        block=((*shell, f"echo $TARGET$ >> {rules} && {second}"),),
+        release=((*shell, f"sed -i '1{{/$TARGET$/d}}' {rules}"),),
+    )
+    definition = ActionDefinition("try", "", commands={4: commands}, timeout=SECOND // 2)
+    for _ in range(2):
+        assert carry_out(loop, CommandAction(definition, loop.runner).block).ending is Ending.FAILED
+        assert rules.read_text() == ""
+
+
+def test_after_a_death_a_rule_that_may_be_there_is_not_there_twice(loop, tmp_path):
+    """KILL_ROUTE cannot be asked what it did: its opposite comes first."""
+    rules = tmp_path / "rules"
+    rules.write_text("192.0.2.9\n")
+    action = make(
+        loop,
+        block=[("sh", "-c", f"echo $TARGET$ >> {rules}")],
+        release=[("sh", "-c", f"sed -i '1{{/$TARGET$/d}}' {rules}")],
+    )
+    assert carry_out(loop, action.block, is_again=True).ending is Ending.DONE
+    assert rules.read_text() == "192.0.2.9\n"
 
 
 def test_a_release_of_what_is_gone_is_done(loop):
