@@ -136,7 +136,8 @@ class Engine:
         self.forgotten = 0
         """Denials that left the table because there were too many."""
         self._denials: OrderedDict[Source, _Denial] = OrderedDict()
-        self._lengths: dict[int, set[int]] = {4: {32}, 6: {128}}
+        self._lengths: dict[int, set[int]] = {4: set(), 6: set()}
+        """Of the prefixes that are denied."""
         self._advanced: Micros = 0
 
     @property
@@ -197,9 +198,10 @@ class Engine:
                 ignored_by=self._ignored_by,
                 is_denied=self._denied_at(event.at),
             )
-            for decision in verdict.decisions:
-                if isinstance(decision, Block):
-                    self._deny(decision)
+            if verdict.decision is not None:
+                for decision in verdict.decisions:
+                    if isinstance(decision, Block):
+                        self._deny(decision)
             yield jail, verdict
 
     def note(self, outcome: Outcome) -> None:
@@ -288,6 +290,9 @@ class Engine:
         return lambda source: self._is_denied(source, at)
 
     def _is_denied(self, source: Source, at: Micros) -> bool:
+        denial = self._denials.get(source)
+        if denial is not None and not _is_over(denial, at):
+            return True
         for length in self._lengths[source.version]:
             denial = self._denials.get(source.prefix(length))
             if denial is not None and not _is_over(denial, at):
@@ -299,7 +304,8 @@ class Engine:
         if len(self._denials) > _MOST_DENIALS:  # the oldest is forgotten: its next strike decides again
             self._denials.popitem(last=False)
             self.forgotten += 1
-        self._lengths[block.source.version].add(block.source.network.prefixlen)
+        if not block.source.is_single:
+            self._lengths[block.source.version].add(block.source.network.prefixlen)
 
 
 def _is_over(denial: _Denial, at: Micros) -> bool:

@@ -111,13 +111,14 @@ class Jail:
         if key is None:
             self.counters.incomplete += 1
             return Verdict("", None, None, f"not counted: the line names no {self.definition.key.value}")
-        entry = self._own_ignore(event.source) or ignored_by(event.source)
+        if is_denied(event.source):  # first: it is the quickest to say, and the rest of a flood is of these
+            self.counters.denied_already += 1
+            return Verdict(key, None, None, "denied already", is_denied=True)
+        entry = self._own_ignore(event.source) if self.definition.ignore else None
+        entry = entry or ignored_by(event.source)
         if entry is not None:
             self.counters.ignored += 1
             return Verdict(key, None, None, f"ignored: {entry}")
-        if is_denied(event.source):
-            self.counters.denied_already += 1
-            return Verdict(key, None, None, "denied already", is_denied=True)
         value = self._value(event)
         if value is None:
             self.counters.incomplete += 1
@@ -155,6 +156,8 @@ class Jail:
 
     def describe(self, measure: int, kinds: int) -> str:
         """Return how far a window is, in words: `3 of 5 in 10m, nothing of portsentry`."""
+        if not self.definition.all_of:
+            return f"{measure} {self._out_of}"
         missing = [kind for bit, kind in enumerate(self.definition.all_of) if not kinds >> bit & 1]
         lacks = f", nothing of {', '.join(missing)}" if missing else ""
         return f"{measure} {self._out_of}{lacks}"

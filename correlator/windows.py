@@ -88,26 +88,71 @@ class WindowTable:
         if isinstance(held, LongWindow):
             before = self._cost(held)
             reach = held.strike(row)
-            cost = self._cost(held)
+            self.strikes += self._cost(held) - before
         else:
-            rows = self._unpack(held)
-            before = len(rows)
-            index = bisect_right(rows, at, key=_AT)
-            rows.insert(index, row)
-            reach = reach_of_few(rows, index, self.terms)
-            thin_few(rows, self.terms)
-            oldest = rows[-1].at - 2 * self.terms.span
-            while rows[0].at <= oldest and not reach.is_decided:  # whoever decides wants to see them
-                del rows[0]
-            cost = len(rows)
-            held = self._pack(rows) if cost <= self._few else LongWindow(self.terms, rows)
-            cost = cost if cost <= self._few else self._cost(held)
+            reach, held = self._append(held, row) or self._insert(held, row)
         self._keys[key] = held
-        self.strikes += cost - before
-        self._idle.discard(key)
+        if self._idle:
+            self._idle.discard(key)
         while len(self._keys) > self.max_keys or (self.strikes > self.max_strikes and len(self._keys) > 1):
             self._evict()
         return reach
+
+    def _append(self, held: bytes, row: Row) -> tuple[Reach, bytes] | None:
+        """Count a strike behind the others of a key with few; None where more than a look at each is needed.
+
+        Nearly every strike comes in order: this is the way that has to be quick.
+        """
+        terms = self.terms
+        at, value, kinds, item = row
+        packed = self._struct(len(item)).pack(at, value, kinds, item)
+        if not held:
+            self.strikes += 1
+            measure = 1 if terms.is_distinct else value
+            reach = Reach(measure, kinds, terms.is_reached(measure, kinds), at)
+            return reach, bytes((len(item),)) + packed
+        size = len(packed)
+        edge, oldest = at - terms.span, at - 2 * terms.span
+        count, gone, measure = 1, 0, value
+        values = {value}
+        for other, counted, of_kinds, _item in self._struct(len(item)).iter_unpack(held[1:]):
+            count += 1
+            if other > edge:
+                if other > at or (terms.is_distinct and counted == value):
+                    return None
+                measure += counted
+                kinds |= of_kinds
+                values.add(counted)
+            elif other <= oldest:
+                gone += 1
+        if count > self._few:
+            return None
+        if terms.is_distinct:
+            measure = len(values)
+        reach = Reach(measure, kinds, terms.is_reached(measure, kinds), at)
+        if gone and not reach.is_decided:  # whoever decides wants to see them
+            self.strikes -= gone
+            held = held[:1] + held[1 + gone * size :]
+        self.strikes += 1
+        return reach, held + packed
+
+    def _insert(self, held: bytes, row: Row) -> tuple[Reach, bytes | LongWindow]:
+        """Count a strike among those of a key with few, wherever it belongs."""
+        rows = self._unpack(held)
+        before = len(rows)
+        index = bisect_right(rows, row.at, key=_AT)
+        rows.insert(index, row)
+        reach = reach_of_few(rows, index, self.terms)
+        thin_few(rows, self.terms)
+        oldest = rows[-1].at - 2 * self.terms.span
+        while rows[0].at <= oldest and not reach.is_decided:
+            del rows[0]
+        if len(rows) <= self._few:
+            self.strikes += len(rows) - before
+            return reach, self._pack(rows)
+        window = LongWindow(self.terms, rows)
+        self.strikes += self._cost(window) - before
+        return reach, window
 
     def rows(self, key: str, end: Micros) -> list[Row]:
         """Return the strikes of the window that ends with an instant, oldest first."""
