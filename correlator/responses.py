@@ -70,6 +70,10 @@ class Responses:
             elif deed.says:
                 yield format_response(deed.says, address, deed.detail)
             return
+        if (
+            deed.ending == "unknown"
+        ):  # not for such a source, or cut off by our own death: no failure to block
+            return
         if deed.says == "wrappers":
             yield from format_hosts_deny_failed(deed.detail.partition(":")[0], address)
         yield format_not_blocked(deed.name or address, address, deed.mode)
