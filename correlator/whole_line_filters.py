@@ -14,10 +14,15 @@ from correlator.date_patterns import DatePatternError
 from correlator.errors import SourceError
 from correlator.expressions import ExpressionError, TimeLimit
 from correlator.filters import Filter, FilterDefinition, Line, PatternError, Unreadable
-from correlator.model import JOURNAL, SECOND, Event, Micros, parse_prefix
+from correlator.model import JOURNAL, SECOND, Entry, Event, Micros, parse_prefix
 from correlator.needs import Need
 from correlator.syslog import format_entry
 from correlator.whole_lines import Finding, WholeLineReader, WholeLines
+
+UID = "_UID"
+UNIT = "_SYSTEMD_UNIT"
+_ROOT = "0"
+_SESSIONS = ("user@", "session-")
 
 
 class WholeLineFilter(Filter):
@@ -50,6 +55,17 @@ class WholeLineFilter(Filter):
         """Lines of any program: which one is meant, its expressions say."""
         del identifier
         return True
+
+    def takes(self, entry: Entry) -> bool:
+        """Whether it reads this journal entry.
+
+        `_COMM` is a name that any process gives itself: what an ordinary user's session wrote is no daemon's,
+        whatever it is called, or anybody with an account could have us block whom he likes.
+        """
+        if not super().takes(entry):
+            return False
+        is_of_a_session = entry.fields.get(UNIT, "").startswith(_SESSIONS)
+        return not is_of_a_session or entry.fields.get(UID) == _ROOT
 
     def find(self, text: str, now: Micros, *, at: Micros | None = None) -> Finding | None:
         """Return what a line says; see `WholeLineReader.read`."""

@@ -103,7 +103,8 @@ class WholeLineReader:
         """Take the name and the expression of each pattern, in the order of trying."""
         is_multiline = how.max_lines > 1
         self.quarantined: dict[str, str] = {}
-        """The expressions that ran over and are searched no longer, and why."""
+        """The expressions that ran over, and what is kept from them since."""
+        self._longest: dict[str, int] = {}
         self._limit = limit
         self._prefix = compile_expression(how.prefix) if how.prefix else None
         self._prefix_literal = required_literal(how.prefix) if how.prefix else ""
@@ -194,12 +195,18 @@ class WholeLineReader:
         return None
 
     def _search(self, compiled: re.Pattern[str], text: str, name: str) -> re.Match[str] | None:
-        if name in self.quarantined:
+        """Return the match; of an expression that ran over, only on texts at most half as long from then on.
+
+        Others wrote it, and it must go on to see ordinary lines: one long line, made for it to run over,
+        would otherwise blind us to everything that comes after.
+        """
+        if len(text) > self._longest.get(name, len(text)):
             return None
         try:
             return self._limit.run(compiled.search, text)
         except TimeoutError as exc:
-            self.quarantined[name] = str(exc)
+            self._longest[name] = len(text) // 2
+            self.quarantined[name] = f"{exc}; it is not shown texts of more than {len(text) // 2} any more"
             return None
 
     def _is_ignored(self, text: str) -> bool:

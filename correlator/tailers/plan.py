@@ -11,6 +11,7 @@ from correlator.journal_match import fields_of
 from correlator.needs import ANY_PROGRAM
 from correlator.settings import CorrelatorSettings
 from correlator.tailers.journal import NOTHING_WANTED, Wanted
+from correlator.whole_line_filters import UID, UNIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ def _wanted(readers: Mapping[str, FilterDefinition]) -> Wanted:
     identifiers: set[str] | None = set()
     for definition in readers.values():
         fields |= fields_of(definition.journal or ())
+        if definition.whole_lines is not None:
+            fields |= {UID, UNIT}  # who wrote it, where its conditions ask for names alone
         is_open = (
             not definition.identifiers
             or definition.whole_lines is not None

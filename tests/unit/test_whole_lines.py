@@ -1,10 +1,13 @@
 """Whole lines through prefix, patterns and ignores, in the order that Fail2ban's filters are written for."""
 
+from dataclasses import replace
+
 import pytest
 
 from correlator.errors import SourceError
 from correlator.filters import FilterDefinition, PatternDefinition, PatternError, Unreadable, make_line
-from correlator.model import SECOND, Event, parse_source
+from correlator.journal_match import parse_journal_match
+from correlator.model import SECOND, Entry, Event, parse_source
 from correlator.prefilter import Prefilter
 from correlator.whole_line_filters import WholeLineFilter, run_filter
 from correlator.whole_lines import WholeLines
@@ -122,12 +125,14 @@ def test_only_an_address_becomes_an_event():
         parse_source("host.example.com")
 
 
-def test_a_pattern_that_runs_over_is_quarantined_and_the_others_go_on():
-    """One line of a stranger must not stop the filter, nor cost as much again."""
-    filter_ = _filter(r"(?P<fid>(?:a|aa)+)$", r"(?P<fid>b)", timeout=SECOND // 50)
+def test_a_pattern_that_runs_over_sees_only_shorter_lines_from_then_on():
+    """A stranger's long line must neither stop the filter, nor blind it to the ordinary ones."""
+    filter_ = _filter(r"^(?P<fid>(?:a|aa)+)$", r"(?P<fid>b)", timeout=SECOND // 50)
     assert filter_.find("a" * 60 + "b!", NOW).pattern == "p2"
     assert list(filter_.quarantined) == ["p1"]
-    assert filter_.find("aa", NOW) is None
+    assert "more than 31" in filter_.quarantined["p1"]
+    assert filter_.find("a" * 40, NOW) is None
+    assert filter_.find("aa", NOW).pattern == "p1"
 
 
 def test_expressions_mean_what_they_mean_to_python_re():
@@ -141,6 +146,24 @@ def test_expressions_mean_what_they_mean_to_python_re():
     )
     found = filter_.find("Failed password for invalid user bob from 192.0.2.7 port 44 ssh2", NOW)
     assert found.fields == {"inv": "invalid user ", "user": "bob", "ip4": "192.0.2.7"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_taken"),
+    [
+        ({"_COMM": "sshd", "_UID": "0", "_SYSTEMD_UNIT": "session-3.scope"}, True),
+        ({"_COMM": "sshd", "_UID": "0", "_SYSTEMD_UNIT": "ssh.service"}, True),
+        ({"_COMM": "sshd", "_UID": "998", "_SYSTEMD_UNIT": "other.service"}, True),
+        ({"_COMM": "sshd", "_UID": "1000", "_SYSTEMD_UNIT": "session-3.scope"}, False),
+        ({"_COMM": "sshd", "_UID": "1000", "_SYSTEMD_UNIT": "user@1000.service"}, False),
+        ({"_COMM": "bash", "_UID": "0", "_SYSTEMD_UNIT": "ssh.service"}, False),
+    ],
+)
+def test_a_users_session_cannot_pass_for_a_daemon(fields, is_taken):
+    """A process chooses its own `_COMM`; the kernel says whose it is."""
+    filter_ = _filter(r"(?P<fid>x)")
+    filter_.definition = replace(filter_.definition, journal=(parse_journal_match("_COMM=sshd"),))
+    assert filter_.takes(Entry(NOW, "h", "sshd", "1", "x", fields)) is is_taken
 
 
 @pytest.mark.parametrize("expression", ["(", r"(?P<a>x)(?P<a>y)", r"\p{L}", "(?|a)"])
