@@ -1,10 +1,11 @@
-"""`action list` and `action test`: the actions there are, and whether one does what it says."""
+"""`action list`, `test` and `stop`: the actions there are, whether one does what it says, an end to it."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import signal
+import subprocess
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -24,7 +25,7 @@ _APART = "PORTWARD_APART"
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add this group's commands."""
     action = commands.add_parser("action", help="the actions there are; prove that one works")
-    which = action.add_subparsers(dest="which", metavar="list|test", required=True)
+    which = action.add_subparsers(dest="which", metavar="list|test|stop", required=True)
     every = which.add_parser("list", parents=[common], help="every action, ours and this site's")
     every.set_defaults(run=_run_list)
     test = which.add_parser(
@@ -32,6 +33,11 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     test.add_argument("name", metavar="NAME")
     test.set_defaults(run=_run_test)
+    stop = which.add_parser(
+        "stop", parents=[common], help="take away what an action prepared on this host, once no jail uses it"
+    )
+    stop.add_argument("name", metavar="NAME")
+    stop.set_defaults(run=_run_stop)
 
 
 def _run_list(options: argparse.Namespace) -> int:
@@ -106,6 +112,54 @@ def _run_test(options: argparse.Namespace) -> int:
     if options.json:
         print_json("action-test", action=definition.name, proved=is_proved, steps=steps)
     return 0 if is_proved else 1
+
+
+def _run_stop(options: argparse.Namespace) -> int:
+    """Run the commands `flush` and `stop` of an action; 1 where it has none, or one of them failed."""
+    from correlator.actions import Order, expand_argv, spell
+    from correlator.enforcer.runner import ENVIRONMENT, find_program
+    from correlator.model import SECOND, parse_source
+
+    definition = _load(options)
+    users = [
+        jail.name
+        for jail in sites.load_settings(options).jails.values()
+        if {options.name, definition.name} & {*jail.actions}
+    ]
+    if users:
+        complain(f"portward action stop: still used by jail {', '.join(users)}: release what it denies first")
+        return 1
+    results = []
+    for version, nobody in ((4, "0.0.0.0"), (6, "::")):  # noqa: S104  addresses of nobody
+        commands = definition.commands.get(version)
+        order = Order("", parse_source(nobody), "", 0, None)
+        for argv in (*commands.flush, *commands.stop) if commands is not None else ():
+            command = expand_argv(argv, order, 0)
+            try:
+                done = subprocess.run(
+                    [find_program(command[0]), *command[1:]],
+                    env=ENVIRONMENT,
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    timeout=definition.timeout / SECOND,
+                    check=False,
+                )
+            except (OSError, subprocess.TimeoutExpired) as exc:
+                results.append({"command": spell(command), "problem": str(exc)})
+                continue
+            said = " ".join(done.stdout.decode("utf-8", "replace").split())
+            problem = f"exit status {done.returncode}: {said}" if done.returncode else ""
+            results.append({"command": spell(command), "problem": problem})
+    if options.json:
+        print_json("action-stop", action=definition.name, commands=results)
+    for result in results:
+        told = f": {result['problem']}" if result["problem"] else ""
+        complain(f"{printable(result['command'])}{printable(told)}")
+    if not results:
+        complain(f"portward action stop: {options.name} prepares nothing that it could take away")
+    return 1 if not results or any(result["problem"] for result in results) else 0
 
 
 def _load(options: argparse.Namespace) -> ActionDefinition:

@@ -25,7 +25,7 @@ FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MOST_AT_ONCE = 4
 MOST_WAITING = 1000
 
-_ENVIRONMENT = {"PATH": FOLDERS, "LC_ALL": "C", "HOME": "/", "SHELL": "/bin/sh"}
+ENVIRONMENT = {"PATH": FOLDERS, "LC_ALL": "C", "HOME": "/", "SHELL": "/bin/sh"}
 _OUTPUT_BYTES = 1 << 20
 _SHOWN = 300
 
@@ -138,7 +138,7 @@ class Runner:
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={**job.environment, **_ENVIRONMENT},
+                env={**job.environment, **ENVIRONMENT},
                 cwd="/",
                 start_new_session=True,
             )

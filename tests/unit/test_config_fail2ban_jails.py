@@ -99,6 +99,14 @@ def test_a_jail_with_a_fault_takes_no_other_with_it(tmp_path):
     assert settings.fatal == ()
 
 
+def test_a_jail_that_lets_sources_in_is_not_taken_for_one_that_denies_them(tmp_path):
+    """It would shut out who knocked rightly, and open the door to all others."""
+    action = "iptables[blocktype=RETURN, returntype=DROP]"
+    settings, gaps, _ = load_fail2ban_settings(_etc(tmp_path, f"[pass]\naction = {action}\n[x]\n"))
+    assert list(settings.jails) == ["x"]
+    assert [gap.directive for gap in gaps if gap.is_lost] == ["[pass] action"]
+
+
 def test_a_folder_without_jails_is_refused_whole(tmp_path):
     """A wrong path must not start a site that guards nothing."""
     settings, _, _ = load_fail2ban_settings(tmp_path)

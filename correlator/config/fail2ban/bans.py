@@ -29,6 +29,7 @@ _ACTIONS = (
 _HARMLESS = frozenset({"name", "actname", "port", "protocol", "chain", "bantime", "lockingopt", "type"})
 _WAYS_TO_DENY = frozenset({"blocktype", "rejecttype", "rich-blocktype", "block", "target"})
 _DENIES = re.compile(r"(?i)(?:drop|reject|deny|blackhole|unreachable|prohibit)\b")
+_ADMITS = re.compile(r"(?i)(?:return|accept|allow)\b")
 _ONLY_LOGS = re.compile(r"iptables-(?:xt_recent-echo|multiport-log)")
 _EXPONENT = re.compile(
     r"ban\.Time\*math\.exp\(float\(ban\.Count\+1\)\*banFactor\)/math\.exp\(1\*banFactor\)", re.IGNORECASE
@@ -39,6 +40,13 @@ _DEFAULT_FORMULA = re.compile(
 _MOST_DOUBLINGS = 20
 _LONGEST: Micros = 3_155_760_000 * SECOND
 """A hundred years: what is longer is for ever."""
+
+
+def lets_in(reference: Reference) -> bool:
+    """Whether an action's parameters turn it around: who is "banned" by it may pass, everybody else may not."""
+    return any(
+        name in _WAYS_TO_DENY and _ADMITS.match(value.strip()) for name, value in reference.parameters.items()
+    )
 
 
 def find_action(reference: Reference) -> str | None:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from correlator.config.fail2ban.bans import escalation, find_action
+from correlator.config.fail2ban.bans import escalation, find_action, lets_in
 from correlator.config.fail2ban.ignore_list import read_ignore_list
 from correlator.config.fail2ban.jail_file import (
     JAIL_FILE,
@@ -141,6 +141,9 @@ def _jail(mapping: _Mapping, jail: Fail2banJail, remember: Micros) -> JailDefini
     if is_recidive:
         note = "counts the decisions that we announce ourselves, by our filter `portward`"
         mapping.gap(jail, "filter", note, is_lost=False)
+    if any(lets_in(reference) for reference in jail.actions):
+        mapping.gap(jail, "action", "lets sources in and keeps all others out; we only ever deny")
+        return None
     files = () if is_recidive else _files(mapping, jail)
     if files is None:
         return None
