@@ -43,7 +43,7 @@ _LONGEST: Micros = 3_155_760_000 * SECOND
 
 
 def lets_in(reference: Reference) -> bool:
-    """Whether an action's parameters turn it around: who is "banned" by it may pass, everybody else may not."""
+    """Whether an action's parameters turn it around: whom it "bans" may pass, everybody else may not."""
     return any(
         name in _WAYS_TO_DENY and _ADMITS.match(value.strip()) for name, value in reference.parameters.items()
     )
