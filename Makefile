@@ -66,7 +66,7 @@ format: $(LINT)/.installed ## rewrite the code in the project's format
 	$(LINT)/bin/ruff format .
 	$(LINT)/bin/ruff check --fix .
 
-bench: build test-packages peer ## measure the reaction beside real PortSentry, in throw-away namespaces
+bench: build test-packages peer ## measure reaction and matching beside PortSentry, Fail2ban, SSHGuard and grep
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.bench $(ARGS)
 
 deb: ## build the Debian package
@@ -96,7 +96,7 @@ $(LINT)/.installed: Makefile | packages
 	$(LINT)/bin/python -m pip --quiet --disable-pip-version-check install $(LINT_TOOLS)
 	touch $@
 
-# The real PortSentry, Fail2ban and rsyslog, unpacked and not installed: installing them would start daemons on this
+# The real PortSentry, Fail2ban, SSHGuard and rsyslog, unpacked and not installed: installing them would start daemons on this
 # host; and a clock to show them. Where no mirror has one, what needs it is skipped and says so.
 # $(call fetch,PACKAGE,FOLDER,A FILE OF IT,WHAT IT IS)
 define fetch
@@ -110,6 +110,7 @@ endef
 peer: | packages
 	@$(call fetch,portsentry,portsentry,usr/sbin/portsentry,PortSentry)
 	@$(call fetch,fail2ban,fail2ban,usr/bin/fail2ban-regex,Fail2ban)
+	@$(call fetch,sshguard,sshguard,usr/libexec/sshguard/sshg-parser,SSHGuard)
 	@$(call fetch,libfaketime,faketime,usr/share/doc/libfaketime,clock for Fail2ban)
 	@$(call fetch,rsyslog,rsyslog,usr/sbin/rsyslogd,rsyslog)
 	@$(call fetch,libestr0,rsyslog,usr/share/doc/libestr0,library for rsyslog)

@@ -81,7 +81,8 @@ class Step:
             self.waiting.pop(key, None)
         else:
             self.waiting.setdefault(key, []).append(strike)
-        self.decisions += verdict.decisions
+        if verdict.decision is not None:
+            self.decisions += verdict.decisions
 
     def add(self, later: Step) -> None:
         """Add what a later step wants recorded."""
@@ -183,7 +184,7 @@ class Engine:
         events = self.read(arrived)
         while batch := tuple(islice(events, _BATCH)):
             for event in batch:
-                step.take(event, (verdict for _jail, verdict in self.judge(event)))
+                step.take(event, [verdict for _jail, verdict in self.judge(event)])
         return step
 
     def read(self, arrived: Chunk | Entries) -> Iterator[Event]:

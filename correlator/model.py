@@ -30,6 +30,8 @@ class Source:
     """
 
     network: ipaddress.IPv4Network | ipaddress.IPv6Network
+    version: int = field(init=False, repr=False)
+    """4 or 6."""
     _text: str = field(init=False, repr=False)
     """Spelled once: each strike of a flood asks for it, and `ipaddress` spells slowly."""
     _hash: int = field(init=False, repr=False)
@@ -38,6 +40,7 @@ class Source:
         """Spell it."""
         network = self.network
         text = str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+        object.__setattr__(self, "version", network.version)
         object.__setattr__(self, "_text", text)
         object.__setattr__(self, "_hash", hash(text))
 
@@ -52,11 +55,6 @@ class Source:
     def is_single(self) -> bool:
         """True for one address, false for a prefix."""
         return self.network.prefixlen == self.network.max_prefixlen
-
-    @property
-    def version(self) -> int:
-        """4 or 6."""
-        return self.network.version
 
     @property
     def packed(self) -> bytes:

@@ -74,8 +74,9 @@ def reach_of_few(rows: Sequence[Row], index: int, terms: Terms) -> Reach:
             continue  # strikes of one instant are one window
         while rows[start].at <= end - terms.span:
             start += 1
-        measure, kinds = measure_of(rows[start : last + 1], terms), 0
-        for row in rows[start : last + 1]:
+        inside = rows[start : last + 1]
+        measure, kinds = measure_of(inside, terms), 0
+        for row in inside:
             kinds |= row.kinds
         if measure > best.measure:
             best = Reach(measure, kinds, False, end)

@@ -1,7 +1,8 @@
-"""`make bench`: Portward and real PortSentry measured in turn, in one run, on real packets.
+"""`make bench`: Portward and those it is compared with, measured in turn, in one run.
 
-Prints one table; nothing here fails because of a time. The first row of each measurement is what the
-others are compared with.
+`reaction` on real packets, beside real PortSentry; `matching` on logs, beside fail2ban-regex, SSHGuard's
+parser and GNU grep. Prints one table; nothing here fails because of a time. The first row of each measurement
+is what the others are compared with.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from correlator.drill.lab import Lab
 from correlator.errors import PortwardError
-from tests.bench import nmap_learned
+from tests.bench import matching, nmap_learned
 from tests.bench.figures import Figures, format_table, summarise
 from tests.bench.guard import Guard
 from tests.bench.peer_portsentry import PortSentry
@@ -28,6 +29,7 @@ UNCERTAIN = "of which uncertain"
 LEARNED = "nmap -T5 learns of 514"
 OPEN = "of these open services"
 _WARM_UP = 3
+_PARTS = ("reaction", "matching")
 _TOOLS: dict[str, Callable[[Lab, Path], Guard]] = {
     "portsentry": PortSentry,
     "portward": Portward,
@@ -43,16 +45,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--tool", choices=sorted(_TOOLS), action="append", help="only this one; may be repeated"
     )
+    parser.add_argument(
+        "--part", choices=_PARTS, action="append", help="only this part; may be repeated (all of them)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each tool at each log (5)")
     parser.add_argument("--json", action="store_true", help="one JSON object, with every sample")
     arguments = parser.parse_args(argv)
     if arguments.runs + arguments.scans + _WARM_UP > 250:
         parser.error("more than 247 runs and scans: one network of addresses does not hold them")
-    tools = arguments.tool or list(_TOOLS)
+    parts = arguments.part or _PARTS
+    tools = (arguments.tool or list(_TOOLS)) if "reaction" in parts else []
     if "portsentry" in tools and (reason := why_not()) is not None:
         print(f"bench: PortSentry is left out: {reason}", file=sys.stderr)
         tools.remove("portsentry")
+    if "matching" in parts:
+        for reason in matching.why_not():
+            print(f"bench: {reason}", file=sys.stderr)
     try:
-        samples = _measure(tools, arguments.runs, arguments.scans)
+        samples = _measure(tools, arguments.runs, arguments.scans) if tools else {}
+        if "matching" in parts:
+            samples |= matching.measure(arguments.rounds)
     except PortwardError as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return exc.exit_status
