@@ -3,7 +3,8 @@
 A scanner sends faster than any process can answer; this is carried out in the packet path. It only holds: the
 correlator confirms with a block of its own or lets go, and after some seconds the kernel forgets by itself.
 
-- A port on which anybody listens now is not watched: the kernel is asked for each packet.
+- A port on which anybody listens now is not watched: the kernel is asked for each packet, as it is behind
+  destination NAT.
 - Established connections go on: a packet forged in the name of a client cuts nobody off.
 - Whom we never block the kernel never holds: the list stands in the same rules, and follows every change.
 - The sets are bounded; when they are full nobody new is held, and nothing else happens.
@@ -23,8 +24,9 @@ from correlator.model import SECOND, Source
 from correlator.settings import TripwireSettings
 
 TABLE = "portward_tripwire"
-PRIORITY = -150
-"""Behind connection tracking (-200): it tells whose connections are established."""
+PRIORITY = -90
+"""Behind connection tracking (-200), which tells whose connections are established, and behind destination
+NAT (-100): before it a port that leads into a container, to another host or another port looks closed."""
 
 Nft = Callable[..., str]
 """Runs nft with a text on its standard input and arguments; returns what it printed."""

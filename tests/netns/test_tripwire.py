@@ -112,6 +112,24 @@ def test_a_service_is_not_watched_from_the_moment_it_listens(ground: Ground, sca
     assert not scanner.is_answered(79, UNANSWERED)
 
 
+@pytest.mark.parametrize("way", ["dnat to 198.51.100.80:8080", "redirect to :8443"])
+def test_a_port_that_leads_elsewhere_is_not_watched(ground: Ground, scanner: Scanner, way: str) -> None:
+    """Into a container, to a host behind us, to a service on another port: whoever comes there is a guest."""
+    ground.lab.victim.run(
+        *("nft", "-f", "-"),
+        text="table ip nat {\n chain forwards {\n type nat hook prerouting priority dstnat\n"
+        f" tcp dport 443 {way}\n }}\n}}\n",
+    )
+    ground.lay()
+    with ground.lab.victim.entered():
+        service = socket.create_server((VICTIM4, 8443))
+    with service:
+        scanner.send_tcp(443)
+        assert scanner.is_answered(80)
+    scanner.send_tcp(79)
+    assert not scanner.is_answered(80, UNANSWERED)
+
+
 def test_an_established_connection_goes_on(ground: Ground, scanner: Scanner) -> None:
     """A packet forged in the name of a client cuts nobody off; it begins nothing new meanwhile."""
     ground.lay()
