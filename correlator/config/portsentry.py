@@ -207,10 +207,11 @@ class _Values:
         return Path(directive.text)
 
     def response(self, name: str) -> str:
-        """Return a response, which must name its target."""
+        """Return a response, which must name its target; one that does not is none."""
         text = self.text(name)
         if text and TARGET not in text:
             self._fault(name, text, f"{TARGET} in it; PortSentry skips it and blocks nobody")
+            return ""
         return text
 
     def _fault(self, name: str, got: str, expected: str) -> None:

@@ -352,6 +352,7 @@ def test_import_of_what_can_all_be_carried_over_is_0(installation, capsys):
         (FILES, ("--modes", "tcp"), "TCP_PORTS: got no value, expected ports, which mode tcp needs"),
         (FILES + b'BLOCK_TCP="yes"', (), ":4: BLOCK_TCP: got 'yes', expected a whole number from 0 to 2"),
         (None, (), "portsentry.conf: file: got No such file or directory"),
+        (b'KILL_ROUTE=" "\n', [], "KILL_ROUTE: got ' ', expected $TARGET$ in it"),
     ],
 )
 def test_import_of_a_faulty_file_is_78(installation, capsys, text, arguments, expected):
