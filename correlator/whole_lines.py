@@ -23,7 +23,7 @@ from correlator.date_patterns import expand_patterns
 from correlator.dates import DateReader, Stamp
 from correlator.expressions import TimeLimit, compile_expression
 from correlator.model import SECOND, Micros
-from correlator.needs import required_literal
+from correlator.needs import required_literal, required_text
 from correlator.zones import find_zone
 
 _ALTERNATIVE = re.compile(r"(alt|tuple)_(.*?)(?:_\d+)?", re.DOTALL)
@@ -79,6 +79,16 @@ class _Pattern:
     compiled: re.Pattern[str]
     literal: str
     """Text without which it cannot match."""
+    beginnings: tuple[str, ...]
+    """With one of these begins whatever it can match; empty: with anything."""
+
+
+def _pattern(name: str, expression: str, *, is_multiline: bool) -> _Pattern:
+    compiled = compile_expression(expression, is_multiline=is_multiline)
+    beginnings, texts = required_text(expression)
+    if compiled.flags & re.MULTILINE:  # any line may begin so, not only the first
+        beginnings = ()
+    return _Pattern(name, compiled, texts[0] if texts else "", beginnings)
 
 
 @dataclass(slots=True)
@@ -109,10 +119,7 @@ class WholeLineReader:
         self._prefix = compile_expression(how.prefix) if how.prefix else None
         self._prefix_literal = required_literal(how.prefix) if how.prefix else ""
         self._patterns = [
-            _Pattern(
-                name, compile_expression(expression, is_multiline=is_multiline), required_literal(expression)
-            )
-            for name, expression in patterns
+            _pattern(name, expression, is_multiline=is_multiline) for name, expression in patterns
         ]
         self._ignores = [compile_expression(expression) for expression in ignores]
         templates = expand_patterns(how.date_patterns, latest_year=latest_year)
@@ -130,13 +137,19 @@ class WholeLineReader:
         if self._buffer.maxlen != 1:
             yield ""  # every line counts where several are looked at together
             return
-        for literal in {max(pattern.literal, self._prefix_literal, key=len) for pattern in self._patterns}:
+        texts = {text for pattern in self._patterns for text in self._texts_of(pattern)}
+        for literal in texts:
             if self._is_date_first:
                 leading = next((at for at in range(3) if literal[at : at + 1].isalnum()), 2)
                 parts = [literal[leading:]]
             else:
                 parts = [literal[: len(literal) // 2], literal[len(literal) // 2 :]]
             yield from parts if all(len(part) >= _SHORTEST_LITERAL for part in parts) else [""]
+
+    def _texts_of(self, pattern: _Pattern) -> tuple[str, ...]:
+        """Return texts of which one stands in whatever the pattern can match; those that are rarest."""
+        choices = ((pattern.literal,), pattern.beginnings or ("",), (self._prefix_literal,))
+        return max(choices, key=lambda texts: min(map(len, texts)))
 
     def read(self, line: str, now: Micros, *, at: Micros | None = None) -> Finding | None:
         """Return what a line (without its end) says; `at`: its time where it brings that and has no date."""
@@ -183,7 +196,7 @@ class WholeLineReader:
             if content and isinstance(content, str):
                 text = content + "\n"
         for pattern in self._patterns:
-            if pattern.literal not in text:
+            if pattern.literal not in text or not text.startswith(pattern.beginnings or ""):
                 continue
             found = self._search(pattern.compiled, text, pattern.name)
             if found is None:

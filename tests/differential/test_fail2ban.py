@@ -14,6 +14,7 @@ import pytest
 
 from correlator.config.filter_references import open_filter
 from correlator.model import SECOND
+from correlator.prefilter import Prefilter
 from correlator.whole_line_filters import WholeLineFilter, run_filter
 from tests.peers import fail2ban
 from tests.peers.spelling import Speller
@@ -117,13 +118,21 @@ def test_our_lines_are_judged_as_fail2ban_judges_them(sample, tmp_path):
 @pytest.mark.usefixtures("local_time")
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stem)
 def test_bent_lines_are_judged_as_fail2ban_judges_them(sample, tmp_path):
-    """Text that a stranger put in, bytes lost and doubled: both still say the same."""
+    """Text that a stranger put in, bytes lost and doubled: both still say the same, and none is left out."""
     speller = Speller(20261123)
     options, lines = next(_sections(sample))
     filter_ = _open(sample.stem, options)
     made = [speller.bend(line) for line in lines for _ in range(2)] + list(_spelled(filter_, speller))
     made = [line for line in made if line.strip() and not line.startswith("#")]
-    assert _differences(made, _theirs(sample.stem, options, made, tmp_path), _ours(filter_, made)) == []
+    ours = _ours(filter_, made)
+    assert _differences(made, _theirs(sample.stem, options, made, tmp_path), ours) == []
+    candidates = Prefilter(filter_.needs())
+    lost = [
+        line
+        for line, our in zip(made, ours, strict=True)
+        if our and not any(candidates.candidates(line.encode() + b"\n"))
+    ]
+    assert lost == []
 
 
 def _spelled(filter_: WholeLineFilter, speller: Speller) -> Iterator[str]:
