@@ -262,9 +262,12 @@ class Engine:
     ) -> list[Decision]:
         """Bring back waiting strikes and known blocks after a restart; `carried_out`: those with an outcome.
 
+        What a jail only observed denied nobody: it is forgotten once the jail blocks; the next strike counts.
         Returns what the strikes decide now: something only where a jail's threshold has been lowered.
         """
-        blocks, carried_out, repeats = tuple(blocks), tuple(carried_out), tuple(repeats)
+        blocking = {name for name, jail in self.jails.items() if jail.definition.is_blocking}
+        blocks = tuple(block for block in blocks if not (block.is_observed and block.jail in blocking))
+        carried_out, repeats = tuple(carried_out), tuple(repeats)
         for block in blocks:
             self._deny(block)
         for block in carried_out:

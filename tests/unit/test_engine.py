@@ -31,9 +31,8 @@ def make_engine(definition):
     """Build an engine with one jail."""
 
     def make(*, ignored=(), **settings):
-        jail = JailDefinition(
-            name="portscan", where="test", filters=("portsentry",), is_blocking=True, **settings
-        )
+        settings = {"is_blocking": True, **settings}
+        jail = JailDefinition(name="portscan", where="test", filters=("portsentry",), **settings)
         return Engine(
             [Filter(definition)],
             [Jail(jail, max_sources=1000)],
@@ -290,6 +289,16 @@ def test_a_restart_keeps_count_of_what_forged_evidence_got(make_engine):
     after.restore([], [], carried_out=[block])
     (ignore,) = after.feed(_chunk(_line("192.0.2.9", 1))).decisions
     assert ignore.reason == "breaker open: 1 blocks on spoofable evidence within a minute"
+
+
+def test_what_was_only_observed_is_blocked_once_the_jail_blocks(make_engine):
+    """Turned on in the middle of an attack, it must not wait until the observation is over."""
+    observing, blocking = make_engine(is_blocking=False), make_engine(is_blocking=True)
+    (observed,) = observing.feed(_chunk(_line("192.0.2.8", 1))).decisions
+    for engine, expected in ((make_engine(is_blocking=False), []), (blocking, [False])):
+        engine.restore([], [observed])
+        step = engine.feed(_chunk(_line("192.0.2.8", 2)))
+        assert [decision.is_observed for decision in step.decisions] == expected
 
 
 def test_steps_add_up_in_their_order():
