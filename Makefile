@@ -5,7 +5,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check build deb bench lint format clean packages test-packages peer
+.PHONY: help run test check build deb wheel test-package bench lint format clean
+.PHONY: packages test-packages deb-packages peer
 
 # Debian's Python: its packaged libraries are built for it, and another python3 may come first on PATH.
 PYTHON := /usr/bin/python3
@@ -28,7 +29,12 @@ endif
 RUN_PACKAGES := python3-venv python3-pip python3-setuptools python3-wheel \
 	python3-watchdog python3-regex python3-systemd nftables iproute2
 TEST_PACKAGES := python3-pytest python3-hypothesis python3-pytest-random-order python3-scapy \
-	nmap iptables tcpdump ipset conntrack tcpd ufw python3-zstandard
+	nmap iptables tcpdump ipset conntrack tcpd ufw python3-zstandard \
+	man-db groff systemd apparmor logrotate python3-shtab bash zsh fish
+# What debian/control asks of a build, and what the package's own tests need.
+DEB_PACKAGES := dpkg-dev fakeroot debhelper dh-python dh-apparmor bash-completion lintian git \
+	python3-hypothesis python3-pytest python3-pytest-random-order python3-regex python3-scapy python3-shtab \
+	python3-systemd python3-watchdog man-db nftables iproute2 systemd mmdebstrap systemd-container
 
 # $(call install,PACKAGES): apt is asked only where dpkg says that one is missing.
 define install
@@ -69,9 +75,23 @@ format: $(LINT)/.installed ## rewrite the code in the project's format
 bench: build test-packages peer ## measure reaction and matching beside PortSentry, Fail2ban, SSHGuard and grep
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.bench $(ARGS)
 
-deb: ## build the Debian package
-	@if [ -e debian/rules ]; then dpkg-buildpackage --unsigned-source --unsigned-changes --build=binary; \
-	else echo "make deb: the Debian package is a later issue; nothing was built" >&2; exit 1; fi
+# What git has is built, in a folder of its own: nothing that lies about gets into the package, and nothing of the
+# build into the tree. Debian's tools come first on PATH, as on a build server.
+deb: deb-packages ## build the Debian package into dist/
+	rm -rf build/deb && mkdir -p build/deb/portward dist
+	if git rev-parse --git-dir >/dev/null 2>&1; then git ls-files -z --cached --others --exclude-standard; \
+	else find . -type f -not -path './build/*' -not -path './.*' -not -path './dist/*' -print0; fi | \
+		tar --create --null --files-from=- --ignore-failed-read | tar --extract --directory=build/deb/portward
+	cd build/deb/portward && env PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+		dpkg-buildpackage --unsigned-source --unsigned-changes --build=binary
+	cp build/deb/portward_* dist/
+
+wheel: packages ## build the wheel into dist/, for other distributions
+	$(PYTHON) -m pip --quiet --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+test-package: deb-packages test-packages build ## install, scan, block, upgrade, remove and purge the package in containers (minutes)
+	$(SUDO) env PORTWARD_PACKAGE_TESTS=1 PYTHONDONTWRITEBYTECODE=1 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+		$(VENV)/bin/python -m pytest -o cache_dir=/run/portward-pytest tests/package $(ARGS)
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -79,6 +99,9 @@ clean: ## remove what the targets above made
 
 packages:
 	@$(call install,$(RUN_PACKAGES))
+
+deb-packages:
+	@$(call install,$(DEB_PACKAGES))
 
 test-packages:
 	@$(call install,$(TEST_PACKAGES))

@@ -70,7 +70,7 @@ class Commands:
     flush: tuple[Argv, ...] = ()
     """Releases all that it denies at once; for who takes the action away."""
     stop: tuple[Argv, ...] = ()
-    """Takes away what `start` prepared."""
+    """Takes away what `start` prepared, whether or not it is there; run when everything is lifted."""
     present: tuple[Argv, ...] = ()
     """Exit status 0: this source is denied by this action already."""
     list: tuple[Argv, ...] = ()

@@ -22,7 +22,7 @@ from correlator.attackalert import SYSLOG_IDENTIFIER, SYSLOG_PRIORITY, end_for_s
 from correlator.kernel.socket_path import reachable
 from correlator.model import SECOND, Micros
 
-_MODE = 0o640  # group adm, which the correlator is in, reads
+_MODE = 0o660  # the correlator, in its group, reads it and adds what follows; a umask of 022 takes the rest
 _BACKLOG = 1000
 """Lines that wait for a syslog that is slow; more are lost, and counted."""
 _LAST_ROUNDS, _LAST_ROUND_MILLISECONDS = 25, 20

@@ -46,11 +46,13 @@ def build_parser() -> argparse.ArgumentParser:
         filters,
         ignore,
         import_,
+        install_units,
         processes,
         replay,
         run,
         sources,
         status,
+        switch,
         why,
     )
 
@@ -86,6 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
         drill,
         action,
         import_,
+        switch,
+        install_units,
     ):
         group.add_commands(commands, common)
     return parser

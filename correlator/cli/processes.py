@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from correlator.cli import site as sites
-from correlator.cli.output import complain
+from correlator.cli.output import complain, print_json
 from correlator.model import parse_source
-from correlator.settings import ProbeSettings
+from correlator.settings import EnforcerSettings, ProbeSettings
 
 _STANDARD_INPUT = 0
 _HIGHEST_GROUP = 65535
@@ -71,6 +71,11 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     correlate.set_defaults(run=_run_correlator, refuse=correlate.error)
     enforce = commands.add_parser("enforce", parents=[common], help="carry out blocks")
     _add_mode(enforce)
+    enforce.add_argument(
+        "--lift",
+        action="store_true",
+        help="release every block, take our tables and chains away, and end; with no enforcer running",
+    )
     enforce.set_defaults(run=_run_enforcer)
 
 
@@ -160,4 +165,19 @@ def _run_enforcer(options: argparse.Namespace) -> int:
     settings, faults = with_actions(sites.load_settings(options, mode=options.mode))
     for fault in faults:
         complain(f"portward: {fault}")
+    if options.lift:
+        return _lift(settings.enforcer, as_json=options.json)
     return run_enforcer(settings.enforcer)
+
+
+def _lift(settings: EnforcerSettings, *, as_json: bool) -> int:
+    from correlator.enforcer.lift import lift_all
+
+    lifted = lift_all(settings)
+    if as_json:
+        print_json("lift", lifted=lifted.count, problems=lifted.problems)
+        return 1 if lifted.problems else 0
+    for problem in lifted.problems:
+        complain(f"portward enforce --lift: {problem}")
+    print(f"blocks lifted: {lifted.count}" if lifted.count else "nothing was blocked")
+    return 1 if lifted.problems else 0

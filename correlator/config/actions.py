@@ -38,7 +38,7 @@ _REFERENCE = (
 )
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _FAMILIES = {"ipv4": 4, "ipv6": 6}
-_COMMANDS = ("check", "start", "block", "release", "present", "list", "restore")
+_COMMANDS = ("check", "start", "stop", "block", "release", "present", "list", "restore")
 _LONGEST_TIMEOUT = 600 * SECOND
 _TARGET = "$TARGET$"
 

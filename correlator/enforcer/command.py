@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from correlator.actions import (
     ActionDefinition,
@@ -167,6 +167,16 @@ class CommandAction:
             self._run(self._definition.commands[version].check, _nobody(version), now, go_on)
 
         go_on(Ran("", ""))
+
+    def clear(self, now: Micros, complain: Callable[[str], None]) -> None:
+        """Run `stop` for each version of IP: nothing of ours shall be left."""
+
+        def hear(ran: Ran) -> None:
+            if ran.problem:
+                complain(f"{self.name}: {ran.problem}")
+
+        for version, commands in self._definition.commands.items():
+            self._run(commands.stop, _nobody(version), now, hear)
 
     def _sources(self, output: str) -> Iterator[Source]:
         for found in self._list_pattern.finditer(output):

@@ -104,11 +104,11 @@ def keep_capabilities(*kept: int, for_children: bool = False) -> None:
     Raises: KernelError where the kernel refuses.
     """
     allowed = sum(1 << number for number in kept)
-    with open(_LAST_CAPABILITY_FILE, encoding="ascii") as file:
-        last = int(file.read())
     _, permitted, _ = current_capabilities()
     allowed &= permitted
     if permitted & (1 << 8):  # CAP_SETPCAP: only with it may the bounding set shrink
+        with open(_LAST_CAPABILITY_FILE, encoding="ascii") as file:
+            last = int(file.read())
         for number in range(last + 1):
             if not allowed & (1 << number):
                 _prctl(_PR_CAPBSET_DROP, number)
