@@ -250,8 +250,9 @@ class Filter:
 
     def needs(self) -> Iterator[Need]:
         """Yield, for each thing it looks for, what every line has that it can be found in."""
+        has_dates = bool(self.layout.dates)  # then a body begins behind a date that only the layout knows
         for pattern in self._patterns:
-            yield Need(self._identifiers, pattern.beginnings, pattern.texts)
+            yield Need(self._identifiers, () if has_dates else pattern.beginnings, pattern.texts)
         if self.definition.claims:
             yield Need(self._identifiers, texts=(self.definition.claims,))
 

@@ -1,4 +1,4 @@
-"""How the lines of a log are laid out: the header, and the record where each line is one JSON object.
+"""How the lines of a log are laid out: header, dates of a form of their own, records of one JSON object each.
 
 A record's fields are named by dotted paths (`alert.severity`, `answers.0.rdata`). Text and numbers are both
 read as text: writers of JSON disagree on which of them a port is. A key that stands twice in one object makes
@@ -8,16 +8,24 @@ bounded by the length of a line, and raises on no text.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from correlator.model import Micros
+from correlator.date_patterns import LINE_START, DatePatternError, expand_patterns
+from correlator.dates import DateReader, Stamp
+from correlator.expressions import TimeLimit
+from correlator.model import SECOND, Micros
 from correlator.syslog import Header, parse_header, read_stamp
 
 _MARKS = ("@cee:", "@json:")
+_LATEST_YEAR = 2099
+_OPENING = 2  # signs before a date: `[`, `<`
+_CLOSING = re.compile(r"\A[\])>]?[:|,]? *")
+_LITERAL = re.compile(r"[^%A-Za-z0-9 ]")  # a token is a percent sign and letters: none of these
 _PLAIN = re.compile(r"(?!(?:true|false|inf|nan)$|[-0-9])[A-Za-z0-9_ .:-]+")  # nor what may stand bare
 
 
@@ -28,6 +36,8 @@ class Layout:
     is_json: bool = False
     time: str = ""
     """Where a record says when it was: a dotted path; empty: only the header says."""
+    dates: tuple[str, ...] = ()
+    """Forms of dates that we do not know by ourselves, see `spell_date`."""
 
 
 TEXT = Layout()
@@ -49,17 +59,44 @@ class Reading:
 def read_line(text: str, layout: Layout, *, arrived: Micros) -> Reading:
     """Take one line apart, given without its line feed."""
     header = parse_header(text)
-    return apply_layout(layout, Reading(header, read_stamp(header.stamp, arrived)), arrived=arrived)
+    reading = Reading(header, read_stamp(header.stamp, arrived))
+    return apply_layout(layout, reading, text, arrived=arrived)
 
 
-def apply_layout(layout: Layout, reading: Reading, *, arrived: Micros) -> Reading:
+def apply_layout(layout: Layout, reading: Reading, text: str, *, arrived: Micros) -> Reading:
     """Return what a layout makes of a line whose header has been read."""
-    if not layout.is_json:
+    if layout.is_json:
+        return _apply_record(layout, reading, arrived)
+    if not layout.dates:
         return reading
-    record, trouble = _read_record(reading.header.body)
-    stamp = None if record is None else find_text(record, layout.time)
-    at = reading.stamp if stamp is None else read_stamp(stamp, arrived)
-    return Reading(reading.header, at, record, trouble)
+    header = reading.header
+    subject = header.body if header.identifier else text
+    found = _find_date(layout.dates, subject, arrived)
+    if found is None:
+        return reading
+    stamp, body = subject[found.start : found.end], subject
+    if found.start <= _OPENING:
+        body = _CLOSING.sub("", subject[found.end :], count=1)
+    return Reading(header._replace(stamp=stamp, body=body), found.at)
+
+
+def spell_date(form: str) -> str:
+    """Return the date pattern of a form: `%d.%m.%Y %H:%M:%S`, text beside the tokens taken as it stands.
+
+    The tokens are those of strptime(3), and `EPOCH`. The date stands where the line begins, behind two signs
+    at most; with `*` in front of the form it may stand anywhere.
+    """
+    anywhere, plain = form.startswith("*"), form.removeprefix("*")
+    spelled = plain if plain == "EPOCH" else _LITERAL.sub(lambda found: re.escape(found.group()), plain)
+    return spelled if anywhere else LINE_START + spelled
+
+
+def check_dates(forms: Sequence[str]) -> None:
+    """Find out whether these are forms of dates. Raises: DatePatternError."""
+    for form in forms:
+        if "%" not in form and form != "EPOCH":
+            raise DatePatternError("no token in it")
+    _date_reader(tuple(forms))
 
 
 def find_text(record: Any, path: str) -> str | None:
@@ -81,6 +118,28 @@ def json_literal(text: str) -> str:
     Letters and digits could be escaped too; no writer does that, and such a line is not ours.
     """
     return f'"{text}"' if _PLAIN.fullmatch(text) else ""
+
+
+def _apply_record(layout: Layout, reading: Reading, arrived: Micros) -> Reading:
+    record, trouble = _read_record(reading.header.body)
+    stamp = None if record is None else find_text(record, layout.time)
+    if stamp is None:
+        return Reading(reading.header, reading.stamp, record, trouble)
+    found = _find_date(layout.dates, stamp, arrived) if layout.dates else None
+    return Reading(reading.header, read_stamp(stamp, arrived) if found is None else found.at, record, trouble)
+
+
+def _find_date(forms: tuple[str, ...], text: str, arrived: Micros) -> Stamp | None:
+    try:
+        return _date_reader(forms).find(text, arrived)
+    except TimeoutError:
+        return None
+
+
+@functools.lru_cache(maxsize=64)
+def _date_reader(forms: tuple[str, ...]) -> DateReader:
+    patterns = [spell_date(form) for form in forms]
+    return DateReader(expand_patterns(patterns, latest_year=_LATEST_YEAR), limit=TimeLimit(SECOND // 20))
 
 
 def _read_record(body: str) -> tuple[Mapping[str, Any] | None, str]:

@@ -216,7 +216,7 @@ class Reader:
         self, line: Line, layout: Layout, arrived: Chunk | Entries, counters: OriginCounters
     ) -> Line:
         """Return the line as a layout reads it, at the time that it finds there."""
-        own = apply_layout(layout, Reading(line.header, None), arrived=arrived.arrived)
+        own = apply_layout(layout, Reading(line.header, None), line.evidence.line, arrived=arrived.arrived)
         evidence = line.evidence
         if own.stamp is not None:
             evidence = replace(evidence, at=self._instant(own.stamp, arrived, counters))

@@ -13,6 +13,7 @@ from typing import Any
 from correlator.config.jails import read_jail
 from correlator.config.reader import File, Table
 from correlator.config.substitution import Substitution, SubstitutionError, read_substitution
+from correlator.date_patterns import DatePatternError
 from correlator.errors import Fault, JournalMatchError
 from correlator.filters import (
     NOTHING,
@@ -25,7 +26,7 @@ from correlator.filters import (
     failed_tests,
 )
 from correlator.journal_match import EXPECTED, JournalMatch, parse_journal_match
-from correlator.layouts import TEXT, Layout
+from correlator.layouts import TEXT, Layout, check_dates
 
 ALERT_LOG_TOKEN = "$ALERT_LOG$"  # noqa: S105  a token of ours, not a secret
 PACKET_LOG_TOKEN = "$PACKET_LOG$"  # noqa: S105  the same
@@ -75,7 +76,7 @@ def read_filter(
         journal=_journal(table),
         tests=tuple(test for item in table.tables("test") for test in _tests(item, words)),
         jail=_recommendation(path.stem, table),
-        layout=Layout(is_json, table.text("time", "")) if is_json else TEXT,
+        layout=_layout(table, is_json=is_json),
     )
     table.finish()
     return (None if faults else definition), faults
@@ -108,6 +109,20 @@ def _recommendation(name: str, table: Table) -> Mapping[str, Any]:
     recommended = jail.any_values()
     read_jail(name, jail.over({"filters": [name]}), is_blocking=False)
     return recommended
+
+
+def _layout(table: Table, *, is_json: bool) -> Layout:
+    dates = table.texts("dates")
+    for form in dates:
+        try:
+            check_dates([form])
+        except DatePatternError as exc:
+            table.fault(
+                "dates", form, f"a date such as %d.%m.%Y %H:%M:%S, with the tokens of strptime: {exc}"
+            )
+            return TEXT
+    time = table.text("time", "") if is_json else ""
+    return Layout(is_json, time, dates) if is_json or dates else TEXT
 
 
 def _journal(table: Table) -> tuple[JournalMatch, ...] | None:

@@ -118,6 +118,8 @@ def test_records_are_described_by_their_fields(tmp_path):
         (WEB, ('["/.env"', '["", "/.env"'), "lists.paths: got '4 words', expected 1 to 10000 words"),
         (WEB, ('["web"]', '["${path}"]'), "identifiers: got ['${path}'], expected no variable or"),
         (WEB, ("regex = '''192", "rx = '''192"), "ignore[1].rx: got"),
+        (WEB, ('["web"]', '["web"]\ndates = ["%d.%Q"]'), "dates: got '%d.%Q', expected a date such as"),
+        (WEB, ('["web"]', '["web"]\ndates = ["today"]'), "with the tokens of strptime: no token in it"),
         (RECORDS, ("ok = true", "ok = {}"), "pattern[1].match.ok: got {}, expected text, a number"),
         (RECORDS, ("[pattern.fields]", ""), "pattern[1].fields: got no value, expected where the record"),
         (RECORDS, ('source = "s', 'src = "s'), "does not say which field is the source"),

@@ -1,6 +1,7 @@
 """From chunks to events: who reads which line, repeated lines, records, and the bounds."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -229,3 +230,37 @@ def test_each_filter_hears_of_a_message_that_is_new():
     reader = _two_ways(_filter("a"), _filter("b"))
     events = list(reader.read(_chunk(_stamped("vm knockd[1]: knock from 192.0.2.1"))))
     assert [event.filter for event in events] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("form", "line"),
+    [
+        ("%d.%m.%Y %H:%M:%S", "[22.11.2026 14:28:22] knock from 192.0.2.1"),
+        ("%d.%m.%Y %H:%M:%S", "22.11.2026 14:28:22: knock from 192.0.2.1"),
+        ("%d/%m/%Y-%H:%M:%S", "22/11/2026-14:28:22 knock from 192.0.2.1"),
+        ("%d.%m.%Y %H:%M:%S", "Nov 22 14:29:22 vm knockd: 22.11.2026 14:28:22 knock from 192.0.2.1"),
+        ("EPOCH", "[1795357702] knock from 192.0.2.1"),
+    ],
+)
+@pytest.mark.parametrize("order", [(), ("%H:%M",)])
+def test_a_log_with_dates_of_its_own(form, line, order, monkeypatch):
+    """A filter says how they look; cut off where they begin the line they are its time."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    reader = _reader(
+        _filter(identifiers=frozenset({"", "knockd"}), layout=Layout(dates=(form, *order))),
+        _filter("y", identifiers=frozenset({"", "knockd"})),
+    )
+    events = [event for event in reader.read(_chunk(line)) if event.filter == "x"]
+    assert [(str(event.source), event.at) for event in events] == [("192.0.2.1", NOW - 60 * SECOND)]
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_date_within_the_line_stays_there():
+    """With a star in front of its form it may stand anywhere, and only its instant is taken."""
+    pattern = PatternDefinition("x", r"^knock at \d+ from (?P<source>\S+)$")
+    layout = Layout(dates=("*EPOCH", "*at %Y%m%d"))
+    reader = _reader(_filter(patterns=(pattern,), identifiers=frozenset(), layout=layout))
+    events = list(reader.read(_chunk("knock at 20261122 from 192.0.2.1")))
+    assert [event.evidence.at // SECOND // 86400 for event in events] == [NOW // SECOND // 86400]
