@@ -27,6 +27,8 @@ _EVIDENCE_CHARACTERS = 16_384
 _MOST_SOURCES = 64
 """Denied by one decision: a window over an account may hold as many sources as it has strikes."""
 _MOST_FORGIVEN = 10_000
+_MOST_ESCALATED = 100_000
+"""Keys of one jail whose past blocks are remembered, as many as the database keeps of all."""
 
 
 @dataclass(slots=True)
@@ -54,7 +56,11 @@ class Decider:
     ) -> None:
         self._book = book
         self.escalation = (
-            Escalation(definition.escalate, remember=definition.remember, most_keys=most_keys)
+            Escalation(
+                definition.escalate,
+                remember=definition.remember,
+                most_keys=min(most_keys, _MOST_ESCALATED),
+            )
             if definition.escalate
             else None
         )

@@ -27,6 +27,7 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
             {
                 "jail": jail.name,
                 "sources": len(jail.windows),
+                "waiting": jail.windows.strikes,
                 "evicted": jail.windows.evicted,
                 **asdict(jail.counters),
             }

@@ -111,7 +111,17 @@ def _print(
             print(f"sources     {len(shown)} followed, {awaited} not there yet: see `portward sources`")
         print()
         print_table(
-            ("SOURCE", "OFFSET", "BACKLOG", "LINES", "EVENTS", "UNREADABLE", "SKEWED", "TROUBLE"),
+            (
+                "SOURCE",
+                "OFFSET",
+                "BACKLOG",
+                "LINES",
+                "EVENTS",
+                "UNREADABLE",
+                "DUPLICATES",
+                "SKEWED",
+                "TROUBLE",
+            ),
             (
                 (
                     item["origin"],
@@ -120,6 +130,7 @@ def _print(
                     item.get("lines", 0),
                     item.get("events", 0),
                     item.get("unreadable", 0),
+                    item.get("duplicates", 0),
                     item.get("skewed", 0),
                     item["trouble"] or "-",
                 )
@@ -128,7 +139,17 @@ def _print(
         )
         print()
         print_table(
-            ("JAIL", "STRIKES", "BLOCKS", "IGNORED", "DENIED ALREADY", "WINDOWS", "EVICTED", "BREAKER"),
+            (
+                "JAIL",
+                "STRIKES",
+                "BLOCKS",
+                "IGNORED",
+                "DENIED ALREADY",
+                "WINDOWS",
+                "WAITING",
+                "EVICTED",
+                "KEPT BACK",
+            ),
             (
                 (
                     item["jail"],
@@ -137,8 +158,9 @@ def _print(
                     item["ignored"],
                     item["denied_already"],
                     item["sources"],
+                    item["waiting"],
                     item["evicted"],
-                    item["breaker_opened"],
+                    item["kept_back"],
                 )
                 for item in correlator["jails"]
             ),

@@ -1,5 +1,6 @@
 """Windows against their definition: late, shuffled, repeated strikes, kinds, edges, who leaves, bounds."""
 
+import tracemalloc
 from collections import OrderedDict
 
 import pytest
@@ -282,3 +283,19 @@ def test_what_cannot_be_is_refused(settings):
     """Our own mistake raises."""
     with pytest.raises(ValueError, match="each at least 1"):
         WindowTable(**{"span": 1, "threshold": 1, "max_keys": 1, **settings})
+
+
+@pytest.mark.parametrize(
+    ("key", "item"), [("192.0.{}.{}", b"12345678"), ("2001:db8:{:x}:{:x}::/64", b"x" * 17)]
+)
+def test_a_source_of_a_flood_costs_few_bytes(key, item):
+    """A million of them stay under 300 MB, what Python itself needs for their table and names included."""
+    table = WindowTable(span=1000, threshold=5, max_keys=100_000)
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            table.strike(key.format(number >> 8, number & 255), number, 1, item)
+        used = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert used / len(table) < 230
