@@ -16,7 +16,7 @@ from correlator.config.site import load_site
 from correlator.model import SECOND, parse_source
 from correlator.reload import WatchedFiles
 
-FILTER = "[Definition]\nfailregex = ^ fail from <HOST>$\njournalmatch = _COMM=x\n"
+FILTER = "[Definition]\nfailregex = ^ fail from <HOST>$\n"
 DEFAULTS = (
     "[DEFAULT]\nenabled = true\nfilter = x\naction = iptables-multiport[port=ssh]\nlogpath = /var/log/x\n"
 )
@@ -56,10 +56,20 @@ def test_thresholds_times_logs_and_ignored_addresses_carry_over(tmp_path):
 
 def test_a_jail_of_the_journal_reads_no_file(tmp_path):
     """Its filter then gets the journal's prefix and conditions."""
-    jail, _ = _only(tmp_path, "[x]\nbackend = systemd\n")
+    jail, _ = _only(tmp_path, "[x]\nbackend = systemd\njournalmatch = _COMM=x\n")
     assert jail.files == ()
     site = load_site(tmp_path / "fail2ban")
     assert [definition.reads_journal for definition in site.filters.values()] == [True]
+
+
+def test_where_no_log_is_there_the_journal_is_read(tmp_path):
+    """Debian 12 writes no auth.log of itself, and Fail2ban's own sshd jail does not start there."""
+    log = tmp_path / "x1.log"
+    jails = f"[x]\nlogpath = {tmp_path}/x*.log\njournalmatch = _COMM=x\n"
+    assert _only(tmp_path, jails)[0].files == ()
+    assert _only(tmp_path, f"{jails}backend = polling\n")[0].files == (f"{tmp_path}/x*.log",)
+    log.write_text("")
+    assert _only(tmp_path, jails)[0].files == (f"{tmp_path}/x*.log",)
 
 
 def test_what_a_jail_says_of_its_filter_is_read_through_the_jail(tmp_path):
@@ -119,7 +129,8 @@ def test_what_is_written_reads_back_as_the_same_jails(tmp_path):
     etc = _etc(
         tmp_path,
         "[a]\nbantime = 90\nbantime.increment = true\nbantime.maxtime = 1h\nignoreip = 192.0.2.1\n"
-        '[b]\nbackend = systemd\nlogtimezone = UTC\nbantime = -1\nfilter = x[k="a, b"]\n'
+        "[b]\nbackend = systemd\njournalmatch = _COMM=x\nlogtimezone = UTC\nbantime = -1\n"
+        'filter = x[k="a, b"]\n'
         "action = own[name='q \"x', z=1]\n",
     )
     etc.joinpath("action.d/own.conf").write_text("[Definition]\nactionban = echo <ip>\nactionunban = true\n")

@@ -7,6 +7,7 @@ What has no place in our settings is a `Gap`, never dropped in silence.
 
 from __future__ import annotations
 
+import glob
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,8 +208,9 @@ def _zone(mapping: _Mapping, jail: Fail2banJail) -> str:
 
 def _files(mapping: _Mapping, jail: Fail2banJail) -> tuple[str, ...] | None:
     """Return the logs of a jail; none where it reads the journal; None where it has nothing to read."""
-    if jail.options.get("backend", "auto").strip().lower().startswith("systemd"):
-        if "[" in jail.options["backend"]:
+    backend = jail.options.get("backend", "auto").strip().lower()
+    if backend.startswith("systemd"):
+        if "[" in backend:
             mapping.gap(jail, "backend", "the journal of this host is read, whatever its parameters say")
         return ()
     found = []
@@ -223,6 +225,11 @@ def _files(mapping: _Mapping, jail: Fail2banJail) -> tuple[str, ...] | None:
     if not found:
         mapping.gap(jail, "logpath", "nothing to read: neither a log nor the journal")
         return None
+    has_journal = jail.filter_options.options.get("journalmatch", "").strip() != ""
+    if backend == "auto" and has_journal and not any(glob.glob(path) for path in found):
+        note = f"none of {', '.join(found)} is there: the journal is read, as newer Fail2ban does"
+        mapping.gap(jail, "logpath", note, is_lost=False)
+        return ()
     return tuple(dict.fromkeys(found))
 
 
