@@ -9,7 +9,9 @@ traffic need not be looked at. Three innocents look alike, and are told apart:
 - the peer of a connection that we opened from this port: our SYN marks the port for good;
 - the client of a service that is gone: its port is marked for good, too.
 
-A RST of a connection that we abort carries ACK and never comes here. Pure: packets and times are handed
+A RST of a connection that we abort carries ACK and never comes here. A SYN with ACK from a port on which
+nobody of this host listens says that the firewall passes the port on: to a container, a host behind us,
+another port. Pure: packets and times are handed
 in. Memory is one bounded table. Source: RFC 9293 section 3.10.7.1; net/ipv4/tcp_ipv4.c as run (6.18).
 """
 
@@ -21,7 +23,7 @@ from typing import NamedTuple
 
 from correlator.model import SECOND, Micros
 from correlator.probe.packets import TCP, Packet
-from correlator.probe.techniques import RST, SYN
+from correlator.probe.techniques import ACK, RST, SYN
 
 _TCP = struct.Struct("!HHIIxB")
 _TABLE = 4096
@@ -43,14 +45,19 @@ class Segment(NamedTuple):
 
 
 class Answers:
-    """What was answered lately. `judge` reports a packet, `note_clients` hears of ports that clients use."""
+    """What was answered lately. `judge` reports a packet, `note_clients` hears of ports that clients use.
+
+    `note_served` hears of each SYN with ACK of ours, as the packet that it answers.
+    """
 
     def __init__(
         self,
         judge: Callable[[Packet, str, Micros], tuple[str, ...]],
         note_clients: Callable[[Iterable[int]], None],
+        note_served: Callable[[Packet, str, Micros], None],
     ) -> None:
         self._judge = judge
+        self._note_served = note_served
         self._note_clients = note_clients
         self._explained: dict[_Key, Micros] = {}
         """Sender, its port, our port and number of RSTs that are not to be reported, until when."""
@@ -70,6 +77,9 @@ class Answers:
                 now,
             )
             return ()
+        if segment.flags & SYN and segment.flags & ACK:
+            self._note_served(_asking(segment), device, now)
+            return ()
         if segment.flags & SYN:
             self._note_clients((segment.source_port,))
             return ()
@@ -79,16 +89,7 @@ class Answers:
         if self._explained.get(key, now) > now:
             return ()
         self._explain(key, now)  # a bridge or a VLAN shows the same packet again on its lower device
-        asking = Packet(
-            source=segment.destination,
-            destination=segment.source,
-            protocol=TCP,
-            destination_port=segment.source_port,
-            source_port=segment.destination_port,
-            flags=0,
-            has_ip_options=False,
-        )
-        return self._judge(asking, device, now)
+        return self._judge(_asking(segment), device, now)
 
     def _explain(self, key: _Key, now: Micros) -> None:
         explained = self._explained
@@ -96,6 +97,19 @@ class Answers:
         explained[key] = now + _KEPT
         if len(explained) > _TABLE:
             del explained[next(iter(explained))]
+
+
+def _asking(answer: Segment) -> Packet:
+    """Return the packet that we answered, as far as the answer shows it."""
+    return Packet(
+        source=answer.destination,
+        destination=answer.source,
+        protocol=TCP,
+        destination_port=answer.source_port,
+        source_port=answer.destination_port,
+        flags=0,
+        has_ip_options=False,
+    )
 
 
 def read_segment(data: bytes | bytearray, size: int) -> Segment | None:

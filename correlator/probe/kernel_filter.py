@@ -116,8 +116,9 @@ def build_answer_filter(tcp: PortRanges) -> bytes:
     """Return the program for what shows hidden scans of these ports; for a socket of all protocols.
 
     Passed are, of our own packets from these ports, a RST without ACK (what a closed port says to a segment
-    with ACK) and a SYN (a client of ours uses the port), and of others' a SYN with ACK to these ports: the
-    answer to somebody who forged our address, and the one kind of ACK that a stranger's error sends us.
+    with ACK), a SYN (a client of ours uses the port) and a SYN with ACK (somebody serves it), and of others'
+    a SYN with ACK to these ports: the answer to somebody who forged our address, and the one kind of ACK that
+    a stranger's error sends us.
     IPv6 extension headers are not followed: our kernel puts none in front of a RST.
     """
     if not tcp:
@@ -144,8 +145,10 @@ def build_answer_filter(tcp: PortRanges) -> bytes:
             Op(IF_EQUAL, 0, "in", "drop other"),
             "out",
             Op(LOAD_BYTE_X, 13),
+            Op(AND, SYN | ACK | RST),
+            Op(IF_EQUAL, SYN | ACK, "is ours"),
             Op(IF_ANY_BIT, ACK, "drop other"),
-            Op(IF_ANY_BIT, RST | SYN, "ours", "drop other"),
+            Op(IF_ANY_BIT, RST | SYN, "is ours", "drop other"),
             "in",
             Op(LOAD_BYTE_X, 13),
             Op(AND, SYN | ACK),
@@ -154,7 +157,7 @@ def build_answer_filter(tcp: PortRanges) -> bytes:
             Op(RETURN, 0),
             "is theirs",
             Op(JUMP, then="theirs"),
-            "ours",
+            "is ours",
             *judge_port("ours", 0, tcp, HEADERS),
             "theirs",
             *judge_port("theirs", 2, tcp, HEADERS),

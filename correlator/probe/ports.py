@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from correlator.model import Micros
+from correlator.model import SECOND, Micros
 
 PORTS = 1 << 16
+_PASSED_ON: Micros = 86_400 * SECOND
 _LOOPBACK6 = bytes(15) + b"\x01"
 _MAPPED = bytes(10) + b"\xff\xff"
 
@@ -31,8 +32,12 @@ class PortsInUse:
     def note(self, ports: Iterable[int], now: Micros) -> None:
         """Remember that services were seen on these ports."""
         for port in ports:
-            self._last_seen[port] = now
+            self._last_seen[port] = max(now, self._last_seen.get(port, now))
             self.flags[port] = self.ever[port] = 1
+
+    def note_passed_on(self, port: int, now: Micros) -> None:
+        """Remember for a day that the firewall passes this port on: no listener will show when it ends."""
+        self.note((port,), now + _PASSED_ON - self._linger)
 
     def mark_used(self, ports: Iterable[int]) -> None:
         """Remember for good that somebody of this host used these ports, in use now or not."""

@@ -101,7 +101,7 @@ def replay_capture(
     if not watch.watched_ranges(TCP) and not watch.watched_ranges(UDP):
         raise CaptureFileError(f"modes {' '.join(settings.modes)}: expected one that watches packets")
     sees_hidden = settings.hidden_scans and not settings.compat
-    answers = Answers(watch.judge_answered, watch.in_use[TCP].mark_used)
+    answers = Answers(watch.judge_answered, watch.in_use[TCP].mark_used, watch.note_served)
     now = 0
     at = 0
     for captured in read_capture(path):

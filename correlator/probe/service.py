@@ -175,7 +175,7 @@ class _Probe:
         self._open_ports = OpenPorts(listeners, settings.banner.encode(), self._take_connect, self._write)
         self._writer = writer
         self._watch = watch
-        self._answers = Answers(watch.judge_answered, watch.in_use[TCP].mark_used)
+        self._answers = Answers(watch.judge_answered, watch.in_use[TCP].mark_used, watch.note_served)
         self._status = StatusFile(settings.paths.probe_status)
         self._started = time.time_ns() // 1000
         self._buffer = bytearray(_LARGEST_PACKET)

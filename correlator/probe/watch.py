@@ -233,6 +233,17 @@ class Watch:
         name = self._name_of(address, now)
         return (format_probe(ACK_TECHNIQUE, name, address, PROTOCOLS[protocol], port),)
 
+    def note_served(self, packet: Packet, device: str, now: Micros) -> None:
+        """Take note of a port that was answered for, though nobody of this host listens: it leads elsewhere.
+
+        `packet` is what was answered as far as the answer shows it.
+        """
+        port = packet.destination_port
+        if self._flags[packet.protocol][port] or packet.destination not in self.own_addresses:
+            return
+        if self._find_taker(packet, device) is Taker.NOBODY:
+            self.in_use[packet.protocol].note_passed_on(port, now)
+
     def _passes_over(self, source: bytes) -> bool:
         """True where the ignore file names the source of an admitted line; its place is free again."""
         if not self._is_ignored(source):

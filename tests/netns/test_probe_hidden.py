@@ -34,6 +34,38 @@ def test_ack_window_and_maimon_scans_are_seen(
     assert sorted(probe.reports()) == sorted(ACK.format(source, port) for port in (21, 23, 899))
 
 
+@pytest.mark.parametrize("way", ["dnat to 192.0.2.2:8080", "redirect to :8443"])
+def test_a_port_that_leads_elsewhere_is_learned_from_its_first_answer(
+    *,
+    lab: Lab,
+    start_probe: Callable[..., Any],
+    wait_until: WaitUntil,
+    settle: Callable[[Any], None],
+    way: str,
+) -> None:
+    """Nobody listens on it here: who visits the container behind it is no scanner."""
+    lab.victim.run(
+        *("nft", "-f", "-"),
+        text="table ip nat {\n chain forwards {\n type nat hook prerouting priority dstnat\n"
+        f" tcp dport 443 {way}\n }}\n}}\n",
+    )
+    lab.victim.set_kernel("net/ipv4/ip_forward", "1")
+    lab.victim.run(
+        "nft", "add table ip nat; add chain ip nat back { type nat hook postrouting priority 100; }"
+    )
+    lab.victim.run("nft", "add rule ip nat back tcp dport 8080 masquerade")
+    with lab.scanner.entered():
+        behind = socket.create_server((SCANNER4, 8080))
+    with behind, serve(lab, 8443):
+        probe = start_probe()
+        connect(lab, 443, VICTIM4).close()
+        wait_until(lambda: len(probe.reports()) == 1)
+        for _ in range(3):
+            connect(lab, 443, VICTIM4).close()
+        settle(probe)
+    assert sum(line.endswith(" port: 443") for line in probe.reports()) == 1
+
+
 @BOTH
 def test_what_looks_like_an_ack_scan_and_is_none(
     *,

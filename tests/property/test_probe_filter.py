@@ -172,7 +172,7 @@ def test_only_packets_for_this_host_pass_and_none_of_loopback(
 def test_of_our_answers_only_what_tells_something_passes(
     given_packet: tuple[int, bytes], packet_type: int, device_type: int
 ) -> None:
-    """Our RST and SYN without ACK from a watched port, others' SYN with ACK to one; nothing established."""
+    """Our RST and SYN from a watched port, the first without ACK, others' SYN with ACK to one; no more."""
     version, data = given_packet
     kept = run_filter(
         build_answer_filter(((LOWEST, HIGHEST),)),
@@ -186,7 +186,7 @@ def test_of_our_answers_only_what_tells_something_passes(
         return
     is_telling = (
         packet_type == OUTGOING
-        and segment.flags & (ACK | RST | SYN) in (RST, SYN, RST | SYN)
+        and segment.flags & (ACK | RST | SYN) in (RST, SYN, RST | SYN, SYN | ACK)
         and LOWEST <= segment.source_port <= HIGHEST
     ) or (
         packet_type == 0

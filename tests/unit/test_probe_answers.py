@@ -22,11 +22,16 @@ class Judge:
     def __init__(self) -> None:
         self.asked: list[Packet] = []
         self.clients: list[int] = []
+        self.served: list[Packet] = []
 
     def judge(self, packet: Packet, _device: str, _now: Micros) -> tuple[str, ...]:
         """Report everything."""
         self.asked.append(packet)
         return ("reported",)
+
+    def note_served(self, packet: Packet, _device: str, _now: Micros) -> None:
+        """Remember the packet."""
+        self.served.append(packet)
 
     def note_clients(self, ports: Iterable[int]) -> None:
         """Remember the ports."""
@@ -42,7 +47,7 @@ def judge() -> Judge:
 @pytest.fixture
 def answers(judge: Judge) -> Answers:
     """A fresh memory of answers."""
-    return Answers(judge.judge, judge.note_clients)
+    return Answers(judge.judge, judge.note_clients, judge.note_served)
 
 
 def reset(number: int = 7, port: int = 80, peer: int = 40_000) -> Segment:
@@ -82,6 +87,13 @@ def test_a_syn_of_ours_marks_its_port(answers: Answers, judge: Judge) -> None:
     """Whatever the server says after our client is gone is no scan."""
     answers.judge(Segment(US, THEM, 700, 2049, 1, 0, SYN), "eth0", 0, is_ours=True)
     assert (judge.clients, judge.asked) == ([700], [])
+
+
+def test_an_answer_of_ours_to_a_syn_tells_of_a_port_that_is_served(answers: Answers, judge: Judge) -> None:
+    """By whomever; it is no scan and no client."""
+    answers.judge(Segment(US, THEM, 443, 40_000, 1, 8, SYN | ACK), "eth0", 0, is_ours=True)
+    assert judge.served == [Packet(THEM, US, 6, 443, 40_000, 0, has_ip_options=False)]
+    assert (judge.clients, judge.asked) == ([], [])
 
 
 def test_a_flood_of_answers_fills_no_memory(answers: Answers) -> None:

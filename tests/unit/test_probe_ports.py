@@ -42,6 +42,17 @@ def test_a_loopback_listener_does_not_blind_its_port(address: str, expected: boo
     assert expected == is_reachable(socket.inet_pton(family, address))
 
 
+def test_a_port_that_is_passed_on_stays_so_for_a_day() -> None:
+    """Nobody listens who could be seen; what is seen of a service meanwhile shortens nothing."""
+    ports = PortsInUse(5 * SECOND)
+    ports.note_passed_on(443, 0)
+    ports.note((443,), 10 * SECOND)
+    ports.forget(86_400 * SECOND - 1)
+    assert ports.numbers() == [443]
+    ports.forget(86_400 * SECOND)
+    assert ports.numbers() == []
+
+
 def test_ranges_are_inclusive_and_exclusions_win() -> None:
     """The edges of ports included."""
     watched = mark_ranges(((0, 2), (100, 100), (65535, 65535)), {1})
