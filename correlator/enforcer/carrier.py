@@ -54,7 +54,12 @@ class Carrier:
         self._later = later
         self._announce = announce
         self._deeds = Deeds(
-            store, self._actions, told=self._ended, complain=lambda text: announce(text, None), clock=clock
+            store,
+            self._actions,
+            undone_with_row=kernel.name,
+            told=self._ended,
+            complain=lambda text: announce(text, None),
+            clock=clock,
         )
         self._comparison = Comparison(store, actions, self._deeds, say=lambda text: announce(text, None))
         self.compare = self._comparison.compare

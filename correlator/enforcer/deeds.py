@@ -41,6 +41,7 @@ class Deeds:
         store: BlockStore,
         actions: Mapping[str, Action],
         *,
+        undone_with_row: str,
         told: Told,
         complain: Callable[[str], None],
         clock: Callable[[], Micros],
@@ -48,6 +49,8 @@ class Deeds:
         self._store = store
         self._deeds = store.deeds
         self._actions = actions
+        self._undone_with_row = undone_with_row
+        """The kernel's own set: who ends a row changes it in that step, and it may hold the next one."""
         self._told = told
         self._complain = complain
         self._clock = clock
@@ -179,7 +182,8 @@ class Deeds:
             return
         order = order_of(row)
         is_over = row.until is not None and row.until <= now
-        if deed.state is DeedState.ENDING and action.expires_by_itself and is_over:
+        is_gone = (action.expires_by_itself and is_over) or action.name == self._undone_with_row
+        if deed.state is DeedState.ENDING and is_gone:
             self._deeds.delete(deed.block, deed.action)
             return
         if deed.state is DeedState.ENDING and not action.can_release:

@@ -65,12 +65,13 @@ class Keeping:
             ended(Result(Ending.DONE))
 
     def release(self, order: Order, now: Micros, ended: Ended) -> None:
-        """Nothing is left to do: whoever ends a block or replaces it changes belief and kernel in that step.
-
-        What is denied now may be by a later block of the same source.
-        """
-        del order, now
-        ended(Result(Ending.DONE))
+        """Deny one source no longer; see `Action`."""
+        try:
+            self.carry_out(self.forget([order.source]), now)
+        except BackendError as exc:
+            ended(Result(Ending.FAILED, str(exc)))
+        else:
+            ended(Result(Ending.DONE))
 
     def trace(self, order: Order) -> str:
         """Return the element."""
