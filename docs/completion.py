@@ -2,7 +2,8 @@
 
     python3 docs/completion.py FOLDER
 
-bash and zsh by shtab; fish, which it cannot do, by hand: one `complete` line for each command and option.
+zsh by shtab. fish it cannot do, and Debian 12's version offers bash only the first of several words: both are
+made here, of the same tables. Source: shtab's issue 86.
 """
 
 from __future__ import annotations
@@ -37,15 +38,57 @@ complete --command portward --no-files
 """
 
 
+_BASH = """\
+# completion of portward for bash
+declare -gA _portward_words=(
+{words}
+)
+declare -gA _portward_values=(
+{values}
+)
+
+_portward() {{
+    local current=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD - 1]}} at=portward word
+    for word in "${{COMP_WORDS[@]:1:COMP_CWORD - 1}}"; do
+        if [[ -n ${{_portward_words["$at $word"]-}} ]]; then at+=" $word"; fi
+    done
+    local offered=${{_portward_values["$at $before"]-${{_portward_words[$at]}}}}
+    mapfile -t COMPREPLY < <(compgen -W "$offered" -- "$current")
+}}
+
+complete -o bashdefault -o default -F _portward portward
+"""
+
+
 def write_completions(folder: Path) -> None:
     """Write `portward.bash`, `_portward` (zsh) and `portward.fish` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     parser = build_parser()
-    for shell, name in (("bash", "portward.bash"), ("zsh", "_portward")):
-        text = shtab.complete(parser, shell=shell)
-        (folder / name).write_text(f"{text.rstrip()}\n", encoding="utf-8")
+    words, values = ("\n".join(lines) for lines in _bash_tables(parser))
+    (folder / "portward.bash").write_text(_BASH.format(words=words, values=values), encoding="utf-8")
+    (folder / "_portward").write_text(f"{shtab.complete(parser, shell='zsh').rstrip()}\n", encoding="utf-8")
     lines = "\n".join(_fish_lines(parser, ()))
     (folder / "portward.fish").write_text(f"{_FISH_HEAD}{lines}\n", encoding="utf-8")
+
+
+def _bash_tables(parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """Return what each command takes, and what the options with a choice of values take."""
+    words: list[str] = []
+    values: list[str] = []
+    taken: list[str] = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                found = _bash_tables(below)
+                words += found[0]
+                values += found[1]
+        choices = " ".join(map(str, action.choices or ()))
+        if not action.option_strings:
+            taken.append(choices)
+        elif action.nargs != 0:
+            values += [f'    ["{parser.prog} {option}"]="{choices}"' for option in action.option_strings]
+        taken += action.option_strings
+    return [f'    ["{parser.prog}"]="{" ".join(filter(None, taken))}"', *words], values
 
 
 def _fish_lines(parser: argparse.ArgumentParser, words: tuple[str, ...]) -> Iterator[str]:

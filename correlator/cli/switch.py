@@ -45,10 +45,12 @@ def _run(options: argparse.Namespace) -> int:
     from correlator.config.settings import ETC, SETTINGS_FILE, load_settings
     from correlator.store import atomic
 
+    path = (options.config or ETC) / SETTINGS_FILE
+    if options.config is not None and options.config.is_file():
+        raise PortwardError(
+            f"{options.config}: is not ours to change; portward import makes a {SETTINGS_FILE} of it"
+        )
     settings = sites.load_settings(options)
-    path = settings.where if options.config is not None else ETC / SETTINGS_FILE
-    if path.name != SETTINGS_FILE:
-        raise PortwardError(f"{path}: is not ours to change; portward import makes a {SETTINGS_FILE} of it")
     text = settings.where.read_text(encoding="utf-8")
     changed = write_mode(text, options.mode)
     if changed != text or not path.exists():
@@ -62,7 +64,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(
             options.command,
-            file=path,
+            file=str(path),
             changed=changed != text,
             blocking=blocking,
             observing=observing,

@@ -1,0 +1,62 @@
+"""The package builds twice to the same bytes, without a word from lintian; the wheel has what it needs."""
+
+import hashlib
+import subprocess
+import sys
+import venv
+import zipfile
+
+import pytest
+
+from tests.package import building
+
+pytestmark = pytest.mark.package
+
+
+def test_two_builds_give_the_same_bytes(package, tmp_path):
+    """Anybody can check that the package was built from these sources, wherever they lie."""
+    other = building.build(tmp_path / "a much longer name of a folder")
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (package, other)}
+    assert len(digests) == 1
+
+
+def test_the_build_runs_its_tests_and_lintian_has_nothing_to_say(tmp_path):
+    """As a build server does it: tests on, every tag shown; what is overridden has its reason beside it."""
+    building.build(tmp_path / "build", options="")
+    changes = next((tmp_path / "build").glob("*.changes"))
+    done = subprocess.run(
+        ["lintian", "-EIL", "+pedantic", "--profile", "debian", "--allow-root", str(changes)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == ""
+
+
+def test_a_wheel_carries_filters_actions_and_units(tmp_path):
+    """Installed from it alone, in a place of its own, portward finds all that belongs to it."""
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps"),
+            *("--no-build-isolation", "--wheel-dir", tmp_path, building.ROOT),
+        ],
+        check=True,
+    )
+    wheel = next(tmp_path.glob("*.whl"))
+    names = zipfile.ZipFile(wheel).namelist()
+    for kind, suffix in (("filters", ".toml"), ("actions", ".toml"), ("units", ".service")):
+        assert any(f"share/portward/{kind}/" in name and name.endswith(suffix) for name in names), kind
+    home = tmp_path / "venv"
+    venv.create(home, system_site_packages=True, with_pip=True)
+    subprocess.run(
+        [home / "bin/python", "-m", "pip", "--quiet", "install", "--no-index", "--no-deps", wheel], check=True
+    )
+    for command in (["filter", "list"], ["action", "list"], ["install-units", "--root", tmp_path / "root"]):
+        done = subprocess.run(
+            [home / "bin/portward", *command], cwd="/", capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip(), command
+    unit = (tmp_path / "root/etc/systemd/system/portward-probe.service").read_text()
+    assert f"ExecStart={home / 'bin/portward'} probe\n" in unit
