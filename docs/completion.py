@@ -66,7 +66,7 @@ def write_completions(folder: Path) -> None:
     parser = build_parser()
     words, values = ("\n".join(lines) for lines in _bash_tables(parser))
     (folder / "portward.bash").write_text(_BASH.format(words=words, values=values), encoding="utf-8")
-    zsh = shtab.complete(parser, shell="zsh").rstrip()
+    zsh = shtab.complete(parser, "zsh").rstrip()
     (folder / "_portward").write_text(f"{zsh}\n", encoding="utf-8")
     lines = "\n".join(_fish_lines(parser, ()))
     (folder / "portward.fish").write_text(f"{_FISH_HEAD}{lines}\n", encoding="utf-8")
