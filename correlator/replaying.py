@@ -12,23 +12,27 @@ import enum
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 
 from correlator.engine import Engine
 from correlator.model import Block, Chunk, Entries, Event, Ignore, Micros
 
 _AT = attrgetter("at")
+_BATCH = 1024  # events read before they are judged: each of the two is faster when it is not interrupted
 
 
 def replay(engine: Engine, logs: Sequence[Iterable[Chunk | Entries]]) -> Iterator[Block | Ignore]:
     """Yield what the engine decides, in the order of the events' times as far as each log has it."""
     streams = [_events(engine, log) for log in logs]
-    for event in streams[0] if len(streams) == 1 else heapq.merge(*streams, key=_AT):
-        if event.at >= engine.next_deadline:
-            engine.advance(event.at)
-        for _jail, verdict in engine.judge(event):
-            if verdict.decision is not None:
-                yield from verdict.decisions
+    events = streams[0] if len(streams) == 1 else iter(heapq.merge(*streams, key=_AT))
+    while batch := tuple(islice(events, _BATCH)):
+        for event in batch:
+            if event.at >= engine.next_deadline:
+                engine.advance(event.at)
+            for _jail, verdict in engine.judge(event):
+                if verdict.decision is not None:
+                    yield from verdict.decisions
 
 
 def _events(engine: Engine, log: Iterable[Chunk | Entries]) -> Iterator[Event]:
