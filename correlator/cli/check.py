@@ -66,16 +66,20 @@ def _run(options: argparse.Namespace) -> int:
             f" {definition.where}"
         )
     print_table(
-        ("JAIL", "MODE", "FILTERS", "COUNT", "THRESHOLD", "SPAN", "BLOCK FOR", "SPOOFABLE", "ACTIONS"),
+        ("JAIL", "MODE", "FILTERS", "KEY", "COUNT", "THRESHOLD", "SPAN", "BLOCK FOR", "SPOOFABLE", "ACTIONS"),
         (
             (
                 jail.name,
                 "block" if jail.is_blocking else "observe",
                 ",".join(jail.filters),
+                jail.key.value,
                 f"{jail.count.value} {jail.field}".strip(),
-                jail.threshold,
+                f"{jail.threshold}, all of {', '.join(jail.all_of)}" if jail.all_of else jail.threshold,
                 format_span(jail.span),
-                "forever" if jail.block_for is None else format_span(jail.block_for),
+                ", ".join(
+                    "forever" if length is None else format_span(length)
+                    for length in jail.escalate or (jail.block_for,)
+                ),
                 f"{format_span(jail.spoofable_block_for)}, {jail.spoofable_a_minute}/m",
                 ",".join(jail.actions),
             )

@@ -421,3 +421,51 @@ def test_a_jail_takes_back_strikes_under_its_present_prefixes():
     verdict = jail.count_again(old, is_denied=lambda _source: False)
     assert verdict.key == "2001:db8::1"
     assert isinstance(_judge(jail, _event("2001:db8::1")).decision, Block)
+
+
+def test_a_plain_block_moves_nobody_and_is_counted():
+    """Without growing lengths there is no step; what a line does not say has a stand-in."""
+    jail = _jail()
+    block = _judge(jail, replace(_event(), protocol=None)).decision
+    assert (block.step, block.protocol, block.struck, block.key) == (0, "TCP", "", "192.0.2.9")
+    assert _judge(jail, replace(_event("192.0.2.8"), protocol="UDP")).decision.protocol == "UDP"
+    assert (jail.counters.blocks, jail.counters.strikes) == (2, 2)
+
+
+def test_by_user_a_window_of_denied_sources_is_used_up():
+    """Nobody is left to decide on; it must not be looked at again with every strike."""
+    jail = _jail(key=Key.USER, threshold=2)
+    _judge(jail, _event("192.0.2.1", user="root"))
+    _judge(jail, _event("192.0.2.1", user="mail"))
+    jail.forget(parse_source("192.0.2.1"))
+    jail.forget(parse_source("192.0.2.2"))
+    strike = _judge(_jail(key=Key.USER, threshold=9), _event("192.0.2.1", user="root")).strike
+    verdict = jail.count(strike, is_denied=lambda _source: True)
+    assert (verdict.decisions, verdict.is_settled, len(jail.windows)) == ((), True, 1)
+
+
+def test_only_so_many_releases_are_remembered(monkeypatch):
+    """The one that was released longest ago is forgotten, and who is released again is the latest."""
+    monkeypatch.setattr("correlator.deciding._MOST_FORGIVEN", 2)
+    jail = _jail(key=Key.USER, threshold=5)
+    for number in (1, 2, 3):
+        _judge(jail, _event(f"192.0.2.{number}", user="root"))
+    for number in (1, 2, 1, 3):
+        jail.forget(parse_source(f"192.0.2.{number}"))
+    _judge(jail, _event("192.0.2.4", user="root"))
+    verdict = _judge(jail, _event("192.0.2.5", user="root"))
+    assert [str(block.source) for block in verdict.decisions] == ["192.0.2.5", "192.0.2.4", "192.0.2.2"]
+
+
+def test_growing_lengths_are_forgotten_with_time_and_bounded(monkeypatch):
+    """As many as the database keeps; a quiet moment drops what is over."""
+    monkeypatch.setattr("correlator.deciding._MOST_ESCALATED", 1)
+    jail = _jail(escalate=(SECOND, 60 * SECOND), remember=60 * SECOND)
+    for number in (1, 2):
+        _judge(jail, _event(f"192.0.2.{number}"))
+    assert [_judge(jail, _event(f"192.0.2.{number}", at=START + 2)).decision.step for number in (1, 2)] == [
+        1,
+        1,
+    ]
+    jail.advance(START + 120 * SECOND)
+    assert len(jail._decider.escalation) == 0
