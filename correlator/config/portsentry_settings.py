@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from correlator.actions import unknown_tokens
 from correlator.config.gaps import Gap
 from correlator.config.portsentry import (
     CONF_FILE,
@@ -226,6 +227,14 @@ def _lost(conf: PortSentryConf, modes: tuple[str, ...]) -> list[Gap]:
         missing = missing_program(command)
         if missing and {"KILL_ROUTE": ROUTE, "KILL_RUN_CMD": COMMAND}[name] in used:
             note = f"{missing} is not on this host, so it is not run{instead}"
+            found.append(Gap(conf.where(name), name, note, True))
+    for name, text in (
+        ("KILL_ROUTE", conf.kill_route),
+        ("KILL_HOSTS_DENY", conf.kill_hosts_deny),
+        ("KILL_RUN_CMD", conf.kill_run_cmd),
+    ):
+        for token in unknown_tokens(text):
+            note = f"${token}$ is no token, so it stays as it stands; a portward.toml with it is refused"
             found.append(Gap(conf.where(name), name, note, True))
     for protocol in _protocols(modes):
         if _block(conf, protocol) == 2 and not conf.kill_run_cmd:

@@ -185,6 +185,13 @@ def test_what_has_no_place_yet_is_said():
     assert "how to undo it is not known" in next(gap.note for gap in gaps if gap.directive == "KILL_ROUTE")
 
 
+def test_what_only_looks_like_a_token_is_said():
+    """PortSentry passes it on as it stands; a portward.toml with it would be refused at its first check."""
+    gaps = settings_from_portsentry(blocking(KILL_RUN_CMD="/bin/true $TARGET$ $HOME$"))[1]
+    (gap,) = [gap for gap in gaps if gap.directive == "KILL_RUN_CMD"]
+    assert (gap.is_lost, gap.note.partition(",")[0]) == (True, "$HOME$ is no token")
+
+
 @pytest.mark.parametrize(
     ("directives", "compat", "expected"),
     [
