@@ -67,16 +67,17 @@ class WholeLineFilter(Filter):
         is_of_a_session = entry.fields.get(UNIT, "").startswith(_SESSIONS)
         return not is_of_a_session or entry.fields.get(UID) == _ROOT
 
-    def find(self, text: str, now: Micros, *, at: Micros | None = None) -> Finding | None:
+    def find(self, text: str, now: Micros, *, at: Micros | None = None, origin: str = "") -> Finding | None:
         """Return what a line says; see `WholeLineReader.read`."""
-        return self._reader.read(text, now, at=at)
+        return self._reader.read(text, now, at=at, origin=origin)
 
     def read(self, line: Line) -> Event | Unreadable | None:
         """Return what the line says to this filter."""
-        text, at = line.evidence.line, None
-        if line.evidence.origin == JOURNAL:
+        text, at, origin = line.evidence.line, None, line.evidence.origin
+        if origin == JOURNAL:
             text, at = format_entry(line.header), line.evidence.at
-        found = self.find(text, line.evidence.at if line.arrived is None else line.arrived, at=at)
+        now = line.evidence.at if line.arrived is None else line.arrived
+        found = self.find(text, now, at=at, origin=origin)
         if found is None:
             return None
         try:

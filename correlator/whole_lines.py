@@ -33,6 +33,7 @@ _LATEST_YEAR_AT_LEAST = 2029
 """`%ExY` finds the years up to three after now's; a replay of old lines must not lose those since."""
 _FEW_IGNORES = 2
 _SHORTEST_LITERAL = 3
+_MOST_LOGS = 1000
 IDENTITIES = ("fid", "ip4", "ip6", "dns")
 """The groups that say who is meant, the first that took part wins."""
 
@@ -92,6 +93,16 @@ def _pattern(name: str, expression: str, *, is_multiline: bool) -> _Pattern:
 
 
 @dataclass(slots=True)
+class _Log:
+    """What is remembered of the lines of one log."""
+
+    buffer: deque[_Seen]
+    connections: Connections = field(default_factory=Connections)
+    last: Micros | None = None
+    """The last date."""
+
+
+@dataclass(slots=True)
 class _Match:
     pattern: str
     fields: dict[str, Value]
@@ -125,16 +136,15 @@ class WholeLineReader:
         templates = expand_patterns(how.date_patterns, latest_year=latest_year)
         self._is_date_first = all(template.cuts_line_start for template in templates)
         self._dates = DateReader(templates, zone=find_zone(how.zone), limit=limit)
-        self._buffer: deque[_Seen] = deque(maxlen=how.max_lines)
-        self._connections = Connections()
-        self._last: Micros | None = None
+        self._max_lines = how.max_lines
+        self._logs: dict[str, _Log] = {}
 
     def literals(self) -> Iterator[str]:
         """Yield text of which every line that any pattern matches contains one; empty where nothing is known.
 
         The patterns see the line without its date: what they need may stand on both sides of it.
         """
-        if self._buffer.maxlen != 1:
+        if self._max_lines != 1:
             yield ""  # every line counts where several are looked at together
             return
         texts = {text for pattern in self._patterns for text in self._texts_of(pattern)}
@@ -151,23 +161,27 @@ class WholeLineReader:
         choices = ((pattern.literal,), pattern.beginnings or ("",), (self._prefix_literal,))
         return max(choices, key=lambda texts: min(map(len, texts)))
 
-    def read(self, line: str, now: Micros, *, at: Micros | None = None) -> Finding | None:
-        """Return what a line (without its end) says; `at`: its time where it brings that and has no date."""
+    def read(self, line: str, now: Micros, *, at: Micros | None = None, origin: str = "") -> Finding | None:
+        """Return what a line (without its end) says; `at`: its time where it brings that and has no date.
+
+        `origin`: which log it stands in; what is remembered of one means nothing to another.
+        """
+        log = self._log(origin)
         subject = line
         if at is None and (stamp := self._find_date(line, now)) is not None:
             subject = line[: stamp.start] + line[stamp.end :]
             at = stamp.at
         if at is not None:
-            self._last = at
-        elif self._last is not None and now - self._last < _DATE_GOOD_FOR:
-            at = self._last
+            log.last = at
+        elif log.last is not None and now - log.last < _DATE_GOOD_FOR:
+            at = log.last
         else:
             at = now
-        self._buffer.append(_Seen(line, subject + "\n"))
-        found = self._match("".join(seen.subject for seen in self._buffer))
+        log.buffer.append(_Seen(line, subject + "\n"))
+        found = self._match("".join(seen.subject for seen in log.buffer), log)
         if found is None:
             return None
-        failure = self._judge(found, line, now)
+        failure = _judge(found, line, now, log)
         if failure is None:
             return None
         identity = _identity(failure.fields)
@@ -175,13 +189,21 @@ class WholeLineReader:
             return None
         return Finding(found.pattern, at, identity, failure.fields, failure.lines)
 
+    def _log(self, origin: str) -> _Log:
+        log = self._logs.get(origin)
+        if log is None:
+            if len(self._logs) >= _MOST_LOGS:
+                del self._logs[next(iter(self._logs))]
+            log = self._logs[origin] = _Log(deque(maxlen=self._max_lines))
+        return log
+
     def _find_date(self, line: str, now: Micros) -> Stamp | None:
         try:
             return self._dates.find(line, now)
         except TimeoutError:
             return None
 
-    def _match(self, text: str) -> _Match | None:
+    def _match(self, text: str, log: _Log) -> _Match | None:
         """Return the match of the first pattern, unless an ignore takes it back."""
         many = len(self._patterns) - _FEW_IGNORES
         if 0 < len(self._ignores) < many and self._is_ignored(text):
@@ -204,7 +226,7 @@ class WholeLineReader:
             if self._is_ignored(text):
                 return None
             fields |= _groups(found)
-            return _Match(pattern.name, fields, self._take_lines(found))
+            return _Match(pattern.name, fields, _take_lines(found, log.buffer))
         return None
 
     def _search(self, compiled: re.Pattern[str], text: str, name: str) -> re.Match[str] | None:
@@ -225,39 +247,41 @@ class WholeLineReader:
     def _is_ignored(self, text: str) -> bool:
         return any(self._search(compiled, text, "ignore") is not None for compiled in self._ignores)
 
-    def _take_lines(self, found: re.Match[str]) -> tuple[str, ...]:
-        """Take the lines that a match used out of the buffer; those it skipped stay. Return the used ones."""
-        if self._buffer.maxlen == 1:
-            return ()
-        skipped = [
-            found.span(name)
-            for name in found.re.groupindex
-            if _SKIPPED.fullmatch(name) and found.start(name) >= 0
-        ]
-        used: list[str] = []
-        left: list[_Seen] = []
-        start = 0
-        for seen in self._buffer:
-            end = start + len(seen.subject)
-            is_inside = start < found.end() and end > found.start()
-            is_skipped = any(first <= start and end <= last for first, last in skipped)
-            if is_inside and not is_skipped:
-                used.append(seen.text)
-            else:
-                left.append(seen)
-            start = end
-        self._buffer.clear()
-        self._buffer.extend(left)
-        return tuple(used)
 
-    def _judge(self, found: _Match, line: str, now: Micros) -> Failure | None:
-        fields = _fill_in(found.fields)
-        name = fields.get("mlfid")
-        if isinstance(name, str):
-            return self._connections.merge(name, fields, line, now)
-        if fields.get("nofail"):
-            return None
-        return Failure(fields, found.lines or (line,))
+def _take_lines(found: re.Match[str], buffer: deque[_Seen]) -> tuple[str, ...]:
+    """Take the lines that a match used out of the buffer; those it skipped stay. Return the used ones."""
+    if buffer.maxlen == 1:
+        return ()
+    skipped = [
+        found.span(name)
+        for name in found.re.groupindex
+        if _SKIPPED.fullmatch(name) and found.start(name) >= 0
+    ]
+    used: list[str] = []
+    left: list[_Seen] = []
+    start = 0
+    for seen in buffer:
+        end = start + len(seen.subject)
+        is_inside = start < found.end() and end > found.start()
+        is_skipped = any(first <= start and end <= last for first, last in skipped)
+        if is_inside and not is_skipped:
+            used.append(seen.text)
+        else:
+            left.append(seen)
+        start = end
+    buffer.clear()
+    buffer.extend(left)
+    return tuple(used)
+
+
+def _judge(found: _Match, line: str, now: Micros, log: _Log) -> Failure | None:
+    fields = _fill_in(found.fields)
+    name = fields.get("mlfid")
+    if isinstance(name, str):
+        return log.connections.merge(name, fields, line, now)
+    if fields.get("nofail"):
+        return None
+    return Failure(fields, found.lines or (line,))
 
 
 def _groups(found: re.Match[str]) -> dict[str, Value]:

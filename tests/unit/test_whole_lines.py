@@ -113,6 +113,16 @@ def test_a_line_without_a_date_has_the_last_one_for_a_minute():
     assert filter_.find("2026-11-23T11:59:30Z x", NOW, at=SECOND).at == SECOND
 
 
+def test_what_one_log_told_means_nothing_to_another():
+    """Two hosts' logs have connections of the same number, and lines that were never neighbours."""
+    filter_ = _filter(
+        r"^(?P<mlfid>\w) (?:(?P<nofail>from) (?P<ip4>\S+)|(?P<user>\w+) failed)$", date_patterns=("{NONE}",)
+    )
+    assert filter_.find("7 from 192.0.2.1", NOW, origin="a") is None
+    assert filter_.find("7 root failed", NOW, origin="b") is None
+    assert filter_.find("7 root failed", NOW, origin="a").identity == "192.0.2.1"
+
+
 def test_only_an_address_becomes_an_event():
     """Names are never resolved to decide a block, and text that is no address is said, not guessed at."""
     filter_ = _filter(r"from (?P<dns>\S+)")
