@@ -97,17 +97,17 @@ def _environment(now: int | None, zone: str) -> Mapping[str, str]:
         "TZ": zone,
     }
     if now is not None:
-        environment |= {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"@{_clock(now)}", "TZ": zone}
+        environment |= {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"@{_clock(now, zone)}", "TZ": zone}
     return environment
 
 
-def _clock(now: int) -> str:
+def _clock(now: int, zone: str) -> str:
     return (
         subprocess.run(
             ["/usr/bin/date", "-d", f"@{now}", "+%Y-%m-%d %H:%M:%S"],
             stdout=subprocess.PIPE,
             check=True,
-            env={"TZ": os.environ.get("TZ", "UTC")},
+            env={"TZ": zone},
         )
         .stdout.decode()
         .strip()
