@@ -125,14 +125,15 @@ def _with_filter(site: Site, reference: str, folder: Path) -> Site:
         return replace(site, filters={**site.filters, reference: definition})
     jail = _recommended(definition, site.where)
     return replace(
-        site, filters={**site.filters, reference: definition}, jails={**site.jails, reference: jail}
+        site, filters={**site.filters, reference: definition}, jails={**site.jails, jail.name: jail}
     )
 
 
 def _recommended(definition: FilterDefinition, where: Path) -> JailDefinition:
+    name = Path(definition.name.partition("[")[0]).stem
     if definition.whole_lines is not None:
         return JailDefinition(
-            definition.name,
+            name,
             definition.where,
             (definition.name,),
             threshold=_FAIL2BAN_THRESHOLD,
@@ -141,6 +142,4 @@ def _recommended(definition: FilterDefinition, where: Path) -> JailDefinition:
             is_blocking=True,
         )
     values = {**definition.jail, "filters": [definition.name]}
-    return read_jail(
-        definition.name, Table(File(where, []), f"jail.{definition.name}", values), is_blocking=True
-    )
+    return read_jail(name, Table(File(where, []), f"jail.{name}", values), is_blocking=True)
