@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from correlator.config.reader import FOREVER, Table, parse_duration
 from correlator.errors import Fault
-from correlator.jails import Count, JailDefinition, Key
+from correlator.jail_definition import MOST_KINDS, Count, JailDefinition, Key
 from correlator.model import Micros
 from correlator.zones import find_zone
 
@@ -20,7 +20,6 @@ _NAME = re.compile(
 )  # what the enforcer takes, and what stands in log lines
 _SHOWN = 64
 _MOST_ACTIONS = 8  # of one block, as the enforcer takes them
-_MOST_KINDS = 8
 _MOST_LENGTHS = 16
 _HIGHEST_WEIGHT = 1_000_000
 _DISTINCT = "distinct "
@@ -132,8 +131,8 @@ def _weights(table: Table, filters: tuple[str, ...]) -> Mapping[str, int]:
 
 def _all_of(table: Table, filters: tuple[str, ...]) -> tuple[str, ...]:
     kinds = tuple(dict.fromkeys(table.texts("all_of")))
-    if len(kinds) > _MOST_KINDS:
-        table.fault("all_of", list(kinds), f"at most {_MOST_KINDS} kinds of evidence")
+    if len(kinds) > MOST_KINDS:
+        table.fault("all_of", list(kinds), f"at most {MOST_KINDS} kinds of evidence")
         return ()
     return tuple(kind for kind in kinds if _is_kind(table, "all_of", kind, filters))
 

@@ -9,6 +9,7 @@ import pytest
 from correlator.config.filters import load_filter
 from correlator.config.reader import parse_duration, parse_ports
 from correlator.config.site import load_site
+from correlator.jail_definition import MOST_KINDS
 from correlator.jails import Count, Key
 from correlator.model import SECOND
 from correlator.settings import CorrelatorSettings, EnforcerSettings, Paths, ProbeSettings
@@ -310,6 +311,20 @@ def test_what_a_jail_cannot_mean_is_a_fault(tmp_path, old, new, expected):
     """It names the key, what it got and what was expected."""
     site = _site(tmp_path, FULL.replace(old, new))
     assert [expected in str(fault) for fault in site.faults] == [True]
+
+
+def test_a_jail_may_ask_for_seven_kinds_of_evidence(tmp_path):
+    """A strike has a bit for each, and one that says whether it proves its sender."""
+    kinds = [
+        "sshd",
+        *(f"sshd/{pattern.name}" for pattern in load_filter(ROOT / "filters/sshd.toml")[0].patterns),
+    ][:8]
+    for count, is_fine in ((7, True), (8, False)):
+        text = FULL.replace('["sshd", "portsentry/scan"]', str(kinds[:count]))
+        faults = _site(tmp_path, text).faults
+        assert [f"at most {MOST_KINDS} kinds of evidence" in str(fault) for fault in faults] == [True] * (
+            not is_fine
+        )
 
 
 def test_a_jail_that_could_never_decide_is_taken_out(tmp_path):
