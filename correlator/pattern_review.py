@@ -81,18 +81,47 @@ def find_slow_line(expression: str, limit: Micros) -> str:
     return ""
 
 
-def find_reach(expression: str, text: str) -> int:
-    """Return how many characters of a text the expression takes from its beginning, before it must fail."""
-    compiled = regex.compile(expression, regex.VERSION0)
-    low, high = 0, len(text)
-    while low < high:  # where the longer beginning may still become a match, so may the shorter
+def find_reach(expression: str, text: str) -> tuple[int, str]:
+    """Return how much of a text an expression takes, and what of the expression asks for something else.
+
+    Looks for the longest beginning of the expression that is found where the text begins; (0, "") where that
+    is nothing, or where the expression is a choice between several.
+    """
+    cuts = _cuts(expression)
+    low, high = 0, len(cuts)
+    reach = 0
+    while low < high:  # where a longer beginning of the expression is found, so is a shorter
         middle = (low + high + 1) // 2
         try:
-            found = compiled.fullmatch(text[:middle], partial=True, timeout=0.05)
-        except TimeoutError:
-            return low
-        low, high = (middle, high) if found is not None else (low, middle - 1)
-    return low
+            found = regex.compile(expression[: cuts[middle - 1]]).match(text, timeout=0.05)
+        except (regex.error, TimeoutError):
+            found = None
+        if found is None:
+            high = middle - 1
+        else:
+            low, reach = middle, found.end()
+    return (reach, expression[cuts[low - 1] :]) if low else (0, "")
+
+
+def _cuts(expression: str) -> list[int]:
+    """Return where an expression can be cut so that its beginning is one; nowhere in a choice."""
+    cuts = []
+    depth, index = 0, 0
+    is_class = False
+    while index < len(expression):
+        one = expression[index]
+        index += 2 if one == "\\" else 1
+        if is_class:
+            is_class = one != "]" or expression[index - 2] == "["
+        elif one == "[":
+            is_class = True
+        elif one in "()":
+            depth += 1 if one == "(" else -1
+        elif one == "|" and depth == 0:
+            return []
+        if depth == 0 and not is_class and expression[index : index + 1] not in ("*", "+", "?", "{"):
+            cuts.append(index)
+    return [cut for cut in cuts if expression.count("{", 0, cut) == expression.count("}", 0, cut)]
 
 
 def _outruns(compiled: Any, text: str, seconds: float) -> bool:

@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from correlator.cli import site as sites
 from correlator.cli.output import complain, print_json
+from correlator.errors import ConfigError, PortwardError
 from correlator.model import Event, Micros, Source
 
 if TYPE_CHECKING:
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
     from correlator.engine import Engine
 
 _NO_INPUT = 66  # EX_NOINPUT
+
+
+class NoFilterError(PortwardError):
+    """A filter of this name is not there; says which are."""
+
+    exit_status = 2
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -32,7 +40,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     explain.add_argument(
         "--filter",
         metavar="NAME|PATH",
-        help="only this filter: one in use, or a file of ours or of Fail2ban (filter.d/sshd.conf[mode=ddos])",
+        help="only this filter: by name, or a file of ours or of Fail2ban (filter.d/sshd.conf[mode=ddos])",
     )
     explain.add_argument(
         "--option",
@@ -68,9 +76,7 @@ def _run(options: argparse.Namespace) -> int:
 
     site = sites.load(options)
     if options.filter is not None and options.filter not in site.filters:
-        known = ", ".join(sorted(site.filters)) or "none"
-        complain(f"portward explain: no filter {options.filter!r} in use; known: {known}")
-        return 2
+        site = _with_filter(site, options.filter)
     lines: Iterable[str] = [options.line]
     if options.line == "-":
         if sys.stdin is None:
@@ -98,6 +104,20 @@ def _run(options: argparse.Namespace) -> int:
             for text in explanation_text(steps):
                 print(text)
     return 0 if is_understood else 1
+
+
+def _with_filter(site: Site, name: str) -> Site:
+    """Return the site with one filter more that no jail listens to. Raises: NoFilterError, ConfigError."""
+    from correlator.config.reader import near_miss
+    from correlator.config.site import FilterShelf
+
+    shelf = FilterShelf(site.where.parent / "filters")
+    definition = shelf.load(name)
+    if definition is None and name not in shelf.paths:
+        raise NoFilterError(f"no filter {name!r}{near_miss(name, [*shelf.paths, *site.filters])}")
+    if definition is None:
+        raise ConfigError(tuple(shelf.faults))
+    return replace(site, filters={**site.filters, name: definition})
 
 
 def _engine(site: Site, ignored_by: Callable[[Source], str | None]) -> Engine:

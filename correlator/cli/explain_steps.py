@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _FEW = 3
 _MOST_MISSES = 5
+_LEAST_REACH = 4
 _UNITS = {"strikes": "strikes", "weight": "points"}
 
 
@@ -71,10 +72,11 @@ def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dic
         step |= {"is_for": False, "answer": f"not ours: identifier {identifier!r}, it reads {wanted}"}
         return step, None
     data = text.encode("utf-8", "surrogateescape") + b"\n"
+    line = make_line(text, arrived=now, layout=filter_.layout)
     if not any(Prefilter(filter_.needs()).candidates(data)):
         step["answer"] = "not ours: no candidate, the text its patterns need is not there"
+        step["misses"] = list(_misses(filter_.definition, line.header.body))
         return step, None
-    line = make_line(text, arrived=now, layout=filter_.layout)
     answer = filter_.read(line)
     if isinstance(answer, Event):
         step |= {
@@ -101,19 +103,20 @@ def _program(identifier: str) -> str:
 
 
 def _misses(definition: FilterDefinition, body: str) -> Iterator[dict[str, str]]:
-    """Yield how far each pattern gets whose text is in the line, the nearest miss first."""
-    from correlator.needs import required_literal
+    """Yield how far the patterns get that get somewhere, the nearest miss first."""
     from correlator.pattern_review import find_reach
 
     if definition.whole_lines is not None:
         return
     reached = [
-        (find_reach(pattern.expression, body), pattern.name)
+        (*find_reach(pattern.expression, body), pattern.name)
         for pattern in definition.patterns
-        if pattern.expression and required_literal(pattern.expression) in body
+        if pattern.expression
     ]
-    for reach, name in sorted(reached, reverse=True)[:_MOST_MISSES]:
-        yield {"pattern": name, "matches": body[:reach], "stops_at": body[reach:]}
+    nearest = max(reached, default=(0, "", ""))[0]
+    for reach, wants, name in sorted(reached, reverse=True)[:_MOST_MISSES]:
+        if reach >= max(_LEAST_REACH, nearest // 2):
+            yield {"pattern": name, "matches": body[:reach], "stops_at": body[reach:], "wants": wants}
 
 
 def _judged(engine: Engine, event: Event) -> Iterator[dict[str, Any]]:
@@ -173,8 +176,8 @@ def _filter_text(step: dict[str, Any]) -> Iterator[str]:
     yield f"filter    {step['filter']}: {colour(printable(step['answer']), 'good' if is_good else 'warn')}"
     for miss in step.get("misses", ()):
         matched, rest = printable(miss["matches"]), printable(miss["stops_at"])
-        taken = f"takes {matched!r} and not {rest!r}" if rest else "takes all of it and wants more"
-        yield f"miss      pattern {miss['pattern']} {taken}"
+        yield f"miss      pattern {miss['pattern']} takes {matched!r}"
+        yield f"          then wants {printable(miss['wants'])}, got {rest!r}"
     if not is_good:
         return
     yield f"pattern   {step['pattern']}" + (" (spoofable)" if step["spoofable"] else "")

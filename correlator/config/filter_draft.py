@@ -297,11 +297,9 @@ def _name(shape: _Shape, taken: Collection[str]) -> str:
         piece.text.lower() for piece in shape.pieces if piece.kind is _Kind.TEXT and piece.text.isalpha()
     ]
     name = "-".join(words[:3])[:40] or "pattern"
-    return next(
-        spelled
-        for number in range(1, _MOST_PATTERNS + 2)
-        if (spelled := name if number == 1 else f"{name}-{number}") not in taken
-    )
+    longer = "-".join((*words[:2], *words[-2:]))[:40]
+    spellings = (name, longer, *(f"{name}-{number}" for number in range(2, _MOST_PATTERNS + 2)))
+    return next(spelled for spelled in spellings if spelled and spelled not in taken)
 
 
 def _filter(expressions: Mapping[str, str], identifiers: set[str]) -> Filter:

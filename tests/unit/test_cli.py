@@ -58,10 +58,10 @@ def test_explain_shows_every_step(run):
     ("line", "reason"),
     [
         ("no header", "not ours: identifier '', it reads portsentry"),
-        (PROBE.format("198.51.100.9") + " x", "miss      pattern scan takes all of it and wants more"),
+        (PROBE.format("198.51.100.9") + " x", "then wants $, got ' x'"),
         (
             PROBE.format("198.51.100.9") + " x",
-            "miss      pattern connect takes 'attackalert: ' and not 'TCP SYN",
+            "miss      pattern scan takes 'attackalert: TCP SYN/Normal scan",
         ),
         (
             "Nov 22 14:29:22 vm sshd[1]: Invalid user x from 192.0.2.1 port 3",
@@ -103,10 +103,20 @@ def test_explain_as_json(run):
 
 
 def test_an_unknown_filter_is_a_usage_error(run):
-    """It lists the known ones."""
-    status, _, complaint = run("explain", "--filter", "sshd", "x")
+    """It names the nearest, and lists the known ones."""
+    status, _, complaint = run("explain", "--filter", "sshdd", "x")
     assert status == 2
-    assert "no filter 'sshd' in use; known: portsentry" in complaint
+    assert "no filter 'sshdd' (did you mean 'sshd'?); known here: " in complaint
+
+
+def test_explain_tries_a_filter_that_is_not_enabled(run):
+    """Whoever writes one wants to see it work first."""
+    status, output, _ = run(
+        "explain", "--filter", "sshd", "Nov 22 14:29:22 vm sshd[1]: Invalid user x from 192.0.2.1"
+    )
+    assert status == 0
+    assert "filter    sshd: understood" in output
+    assert "jail      none listens to this filter" in output
 
 
 def test_check_lists_the_effective_configuration(run):

@@ -5,7 +5,7 @@ import pytest
 from correlator.filters import Condition, FilterDefinition, FilterTest, PatternDefinition
 from correlator.layouts import Layout
 from correlator.model import SECOND
-from correlator.pattern_review import find_slow_line, review_expression, review_filter
+from correlator.pattern_review import find_reach, find_slow_line, review_expression, review_filter
 
 ADDRESS = r"(?P<source>[0-9a-fA-F.:]{2,45})"
 _UNANCHORED = "not anchored with ^"
@@ -58,6 +58,23 @@ def test_a_slow_line_is_shown():
 def test_a_line_holds_what_must_follow():
     """An engine that looks for the last word first would else give up before it has begun."""
     assert find_slow_line(r"^(\w+\s?)*: from$", SECOND // 1000)
+
+
+@pytest.mark.parametrize(
+    ("expression", "taken", "wants"),
+    [
+        (r"^bad user (?P<user>.*) from \S+: wrong PIN$", "bad user x from 192.0.2.1: ", "wrong PIN$"),
+        (r"^bad user \S+ from [\])0-9.]{7,15}, twice$", "bad user x from 192.0.2.1", ", twice$"),
+        (r"^bad (?:user|name) x\[", "bad user x", r"\["),
+        (r"^good", "", "good"),
+        (r"^bad|^good", "", ""),
+        (r"^bad {1,2}user x {2}from", "bad user x", " {2}from"),
+    ],
+)
+def test_how_far_an_expression_gets(expression, taken, wants):
+    """And what it asks for next: whoever writes a pattern sees where it parts from the line."""
+    line = "bad user x from 192.0.2.1: too late"
+    assert find_reach(expression, line) == (len(taken), wants)
 
 
 def _filter(expression, *lines, **settings):
