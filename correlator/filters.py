@@ -262,6 +262,12 @@ class Filter:
             return True
         return self._has_globs and identifier != "" and self._globs.fullmatch(identifier) is not None
 
+    def may_take(self, identifier: str) -> bool:
+        """Whether there can be journal entries of this program that it reads."""
+        if not self.definition.reads_journal:
+            return False
+        return not self.definition.identifiers or self.wants(identifier)
+
     def takes(self, entry: Entry) -> bool:
         """Whether it reads this journal entry.
 
@@ -270,9 +276,7 @@ class Filter:
         """
         if entry.identifier == _KERNEL and entry.fields.get(TRANSPORT) != _KERNEL:
             return False
-        if not self.definition.reads_journal:
-            return False
-        if self.definition.identifiers and not self.wants(entry.identifier):
+        if not self.may_take(entry.identifier):
             return False
         matches = self.definition.journal
         return matches is None or any(match.accepts(entry.fields) for match in matches)

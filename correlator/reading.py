@@ -37,6 +37,7 @@ _SYSLOG_FILE = re.compile(
     r"(?:auth\.log|authlog|secure|syslog|messages|maillog|mail\.(?:log|err|warn|info)|(?:daemon|kern|user)\.log|debug)"
     r"(?:\.\d{1,4}|-\d{8})?(?:\.(?:gz|bz2|xz|zst))?"
 )
+_LONGEST_IDENTIFIER = 256
 _MOST_IDENTIFIERS = 4096  # a stranger who can name himself must not fill our memory with names
 
 
@@ -66,6 +67,7 @@ class _Route:
     has_plain: bool
     """False for what a syslog daemon writes: a line of no program there is somebody's who broke a line."""
     by_identifier: dict[str, tuple[Filter, ...]] = field(default_factory=dict)
+    by_writer: dict[str, tuple[Filter, ...]] = field(default_factory=dict)
     last_line: bytes = b""
     """The last line that came, for a chunk that begins by repeating it."""
 
@@ -79,10 +81,23 @@ class _Route:
                 for filter_ in self.filters
                 if filter_.wants(identifier) and (is_read or filter_.reads_whole_lines)
             )
-            if len(self.by_identifier) >= _MOST_IDENTIFIERS:
-                self.by_identifier.clear()
-            self.by_identifier[identifier] = found
+            _remember(self.by_identifier, identifier, found)
         return found
+
+    def takers(self, identifier: str) -> tuple[Filter, ...]:
+        """Return the filters that may take journal entries of this program."""
+        found = self.by_writer.get(identifier)
+        if found is None:
+            found = tuple(filter_ for filter_ in self.filters if filter_.may_take(identifier))
+            _remember(self.by_writer, identifier, found)
+        return found
+
+
+def _remember(table: dict[str, tuple[Filter, ...]], identifier: str, found: tuple[Filter, ...]) -> None:
+    if len(table) >= _MOST_IDENTIFIERS:
+        table.clear()
+    if len(identifier) <= _LONGEST_IDENTIFIER:
+        table[identifier] = found
 
 
 class Reader:
@@ -164,7 +179,7 @@ class Reader:
     def _read_entry(
         self, entry: Entry, arrived: Entries, route: _Route, counters: OriginCounters
     ) -> Iterator[Event]:
-        readers = tuple(filter_ for filter_ in route.filters if filter_.takes(entry))
+        readers = tuple(filter_ for filter_ in route.takers(entry.identifier) if filter_.takes(entry))
         if not readers:
             return
         counters.candidates += 1

@@ -20,6 +20,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from correlator.config.site import load_site
+    from correlator.config.vendor import vendor_folder
     from correlator.ignores import parse_ignore_file
     from correlator.jails import format_span
     from correlator.pattern_review import review_filter
@@ -42,7 +43,7 @@ def _run(options: argparse.Namespace) -> int:
     warnings = [
         {"filter": name, "pattern": pattern, "warning": warning}
         for name, definition in site.filters.items()
-        if definition.whole_lines is None
+        if definition.whole_lines is None and not definition.where.startswith(str(vendor_folder("filters")))
         for pattern, warning in sorted(set(review_filter(definition)))
     ]
     if options.json:

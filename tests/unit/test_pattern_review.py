@@ -1,12 +1,16 @@
 """What is wrong with a pattern: where it can match, whom a stranger can name in it, how long it can take."""
 
+from pathlib import Path
+
 import pytest
 
+from correlator.config.filters import read_filter
 from correlator.filters import Condition, FilterDefinition, FilterTest, PatternDefinition
 from correlator.layouts import Layout
 from correlator.model import SECOND
 from correlator.pattern_review import find_reach, find_slow_line, review_expression, review_filter
 
+FILTERS = sorted((Path(__file__).parents[2] / "filters").glob("*.toml"))
 ADDRESS = r"(?P<source>[0-9a-fA-F.:]{2,45})"
 _UNANCHORED = "not anchored with ^"
 _OPEN_END = "does not end with $"
@@ -104,3 +108,11 @@ def test_the_expressions_of_records_are_tried_too():
     )
     definition = FilterDefinition("f", "", "test", frozenset(), (), (pattern,), layout=Layout(is_json=True))
     assert ["field x.y: it back-tracks" in warning for _name, warning in review_filter(definition)] == [True]
+
+
+@pytest.mark.parametrize("path", FILTERS, ids=lambda path: path.stem)
+def test_no_shipped_filter_deserves_a_warning(path):
+    """So `check` looks at the site's own filters alone."""
+    definition, faults = read_filter(path)
+    assert faults == []
+    assert list(review_filter(definition)) == []
