@@ -19,7 +19,7 @@ from typing import assert_never
 
 from correlator.evidence import EvidenceBook
 from correlator.filters import Filter, Unreadable
-from correlator.jails import Jail, Verdict
+from correlator.jails import Jail, JailDefinition, Verdict
 from correlator.model import (
     SECOND,
     Block,
@@ -109,6 +109,14 @@ class _Denial:
     step: int = 0
     """As in `Block.step`."""
     is_carried_out: bool = False
+    jails: frozenset[str] = frozenset()
+    """Those that decided it, as long as it lasts."""
+    actions: frozenset[str] = frozenset()
+    """What is done to the source; nothing where it was only observed."""
+
+    def settles(self, jail: JailDefinition) -> bool:
+        """True where this jail could add nothing to it: else who is only observed is never blocked."""
+        return jail.name in self.jails or not jail.is_blocking or self.actions >= {*jail.actions}
 
 
 class Engine:
@@ -197,7 +205,7 @@ class Engine:
             verdict = jail.judge(
                 event,
                 ignored_by=self._ignored_by,
-                is_denied=self._denied_at(event.at),
+                is_denied=self._denied_at(event.at, jail.definition),
             )
             if verdict.decision is not None:
                 for decision in verdict.decisions:
@@ -281,30 +289,41 @@ class Engine:
         decisions: list[Decision] = []
         for strike in strikes:
             jail_of = self.jails.get(strike.jail)
-            if jail_of is None or self._is_denied(strike.source, strike.at):
+            if jail_of is None or self._is_denied(strike.source, strike.at, jail_of.definition):
                 continue
-            verdict = jail_of.count_again(strike, is_denied=self._denied_at(strike.at))
+            is_denied = self._denied_at(strike.at, jail_of.definition)
+            verdict = jail_of.count_again(strike, is_denied=is_denied)
             for decision in verdict.decisions:
                 if isinstance(decision, Block):
                     self._deny(decision)
                     decisions.append(decision)
         return decisions
 
-    def _denied_at(self, at: Micros) -> Callable[[Source], bool]:
-        return lambda source: self._is_denied(source, at)
+    def _denied_at(self, at: Micros, jail: JailDefinition) -> Callable[[Source], bool]:
+        return lambda source: self._is_denied(source, at, jail)
 
-    def _is_denied(self, source: Source, at: Micros) -> bool:
+    def _is_denied(self, source: Source, at: Micros, jail: JailDefinition) -> bool:
         denial = self._denials.get(source)
-        if denial is not None and not _is_over(denial, at):
+        if denial is not None and not _is_over(denial, at) and denial.settles(jail):
             return True
         for length in self._lengths[source.version]:
             denial = self._denials.get(source.prefix(length))
-            if denial is not None and not _is_over(denial, at):
+            if denial is not None and not _is_over(denial, at) and denial.settles(jail):
                 return True
         return False
 
     def _deny(self, block: Block, *, is_carried_out: bool = False) -> None:
-        self._denials[block.source] = _Denial(block.until, block.request, block.step, is_carried_out)
+        jails, actions, until = {block.jail}, set(() if block.is_observed else block.actions), block.until
+        before = self._denials.get(block.source)
+        if before is not None and not _is_over(before, block.at):
+            jails |= before.jails
+            actions |= before.actions
+            if before.actions and (before.until is None or (until is not None and before.until > until)):
+                until = before.until  # the enforcer shortens nothing
+        denial = _Denial(
+            until, block.request, block.step, is_carried_out, frozenset(jails), frozenset(actions)
+        )
+        self._denials[block.source] = denial
         if len(self._denials) > _MOST_DENIALS:  # the oldest is forgotten: its next strike decides again
             self._denials.popitem(last=False)
             self.forgotten += 1

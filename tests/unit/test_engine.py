@@ -346,3 +346,32 @@ def test_a_pattern_that_runs_over_is_named_and_the_others_go_on():
         engine.feed(_chunk("Nov 22 14:29:22 vm x: " + "a" * 60 + "!\n", "Nov 22 14:29:22 vm x: 192.0.2.1\n"))
     assert filter_.quarantined == {"slow": "ran over 0.001 s on a line of 61 characters"}
     assert engine.origins[LOG].events == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        ({"is_blocking": False}, [("quiet", True), ("loud", False)]),
+        ({"actions": ("kill-run-cmd",)}, [("quiet", False), ("loud", False)]),
+        ({"actions": ("nftables", "mail")}, [("quiet", False)]),
+    ],
+    ids=["observed", "told of", "denied in every way"],
+)
+def test_who_is_denied_for_one_jail_is_not_out_of_anothers_reach(definition, first, expected):
+    """BLOCK_UDP="0" or "2" beside BLOCK_TCP="1": a probe that nobody answers must not shield from the block.
+
+    Each decides once; who is denied in all ways that a jail wants is not decided on again.
+    """
+    jails = [
+        JailDefinition("quiet", "test", ("portsentry",), block_for=None, **{"is_blocking": True, **first}),
+        JailDefinition("loud", "test", ("portsentry",), threshold=2, is_blocking=True, actions=("nftables",)),
+    ]
+    engine = Engine(
+        [Filter(definition)],
+        [Jail(jail, max_sources=9) for jail in jails],
+        routes={LOG: ["portsentry"]},
+        ignored_by=lambda _source: None,
+    )
+    lines = [_line("192.0.2.9", port, NOW + port) for port in range(1, 9)]
+    decisions = engine.feed(_chunk(*lines)).decisions
+    assert [(block.jail, block.is_observed) for block in decisions] == expected
