@@ -286,6 +286,7 @@ class Enforcement:
         """Believe in a row that an action has carried out, and end those that it replaces."""
         replaced = self._holdings.replaced_by(row.source, row.request, swallows)
         held = self._holdings.hold(number, row, swallows)
+        self._kernel.drop(swallows, now)  # where its turn comes later: or they would outlive the prefix
         self._store.mark_done(number, now=now, replaced=replaced)
         self._carrier.end(((other, ()) for other, _ in replaced), now)
         if row.until is not None and (self._next_expiry is None or row.until < self._next_expiry):

@@ -162,6 +162,11 @@ class Keeping:
         self.trouble = ""
         return mend
 
+    def drop(self, sources: Iterable[Source], now: Micros) -> None:
+        """Deny these no longer, as far as that can be done now; belief is without them in any case."""
+        with contextlib.suppress(*BackendError):  # the next comparison tries again, and says so
+            self.carry_out(self.forget(sources), now)
+
     def go_back(self, ends: Iterable[tuple[Source, Until]], now: Micros) -> None:
         """Take belief anew and the kernel from it, as far as that can be done now."""
         self.believe(ends)

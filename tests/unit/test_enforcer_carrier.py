@@ -299,6 +299,18 @@ def test_a_prefix_swallows_only_what_it_denies_in_all_ways(bench: Bench) -> None
     assert len(bench.enforcement) == 2
 
 
+def test_what_a_prefix_swallowed_does_not_outlive_it_in_the_kernel(bench: Bench) -> None:
+    """Also where another action put the prefix in force, and the kernel comes after it."""
+    bench.block("nftables", source="198.51.100.9", until=SOON)
+    bench.block("file", "slow", "nftables", source="198.51.100.0/24", until=LATER)
+    bench.tend()
+    bench.slow.end()
+    bench.tend()
+    assert list(map(str, bench.backend.elements)) == ["198.51.100.0/24"]
+    bench.enforcement.release(parse_prefix("198.51.100.0/24"), bench.now)
+    assert bench.backend.elements == {}
+
+
 @pytest.mark.parametrize("killed", ["before it began", "while it ran", "after it ended"])
 def test_a_death_loses_and_doubles_nothing(bench: Bench, killed: str) -> None:
     """What was not begun begins; what ran is asked about; what had ended is left alone."""
