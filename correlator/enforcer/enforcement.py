@@ -394,7 +394,6 @@ class Enforcement:
         self._never_block.refresh(now)
         if self._never_block.generation == self._looked_at:
             return Change()
-        sources = self._holdings.sources()
-        reasons = {source: why for source in sources if (why := self._never_block.find(source, now))}
+        reasons = {one: why for one in self._holdings.sources() if (why := self._never_block.find(one, now))}
         self._looked_at = self._never_block.generation
         return self._let_go(reasons, now) if reasons else Change()
