@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from correlator.cli import site as sites
@@ -137,11 +138,14 @@ def _not_enabled(site: Site, text: str, now: Micros) -> Iterator[str]:
     from correlator.config.filters import read_filter
     from correlator.config.site import FilterShelf
     from correlator.filters import Filter, PatternError, make_line
+    from correlator.syslog import parse_header
 
+    identifier = parse_header(text).identifier
     shelf = FilterShelf(site.where.parent / "filters")
     for name, path in sorted(shelf.paths.items()):
         definition, _faults = (None, []) if name in site.filters else read_filter(path)
-        if definition is None:
+        names = [""] if definition is None else definition.identifiers or [""]
+        if definition is None or not any(fnmatchcase(identifier, known) for known in names):
             continue
         try:
             filter_ = Filter(definition)
