@@ -92,6 +92,16 @@ class DateReader:
             return None
 
 
+def year_of(at: Micros) -> int:
+    """Return the year of an instant, in UTC."""
+    return (_EPOCH + timedelta(microseconds=at)).year
+
+
+def first_of_year(year: int) -> Micros:
+    """Return when a year begins, in UTC."""
+    return _micros(datetime(year, 1, 1, tzinfo=UTC))
+
+
 def _compile(template: DateTemplate) -> re.Pattern[str]:
     try:
         return compile_expression(template.expression)

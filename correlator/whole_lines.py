@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from correlator.connections import Connections, Failure, Value
 from correlator.date_patterns import expand_patterns
-from correlator.dates import DateReader, Stamp
+from correlator.dates import DateReader, Stamp, first_of_year, year_of
 from correlator.expressions import TimeLimit, compile_expression
 from correlator.model import SECOND, Micros
 from correlator.needs import required_literal, required_text
@@ -29,8 +29,9 @@ from correlator.zones import find_zone
 _ALTERNATIVE = re.compile(r"(alt|tuple)_(.*?)(?:_\d+)?", re.DOTALL)
 _SKIPPED = re.compile(r"skiplines\d+")
 _DATE_GOOD_FOR: Micros = 60 * SECOND
-_LATEST_YEAR_AT_LEAST = 2029
-"""`%ExY` finds the years up to three after now's; a replay of old lines must not lose those since."""
+_LATEST_YEAR = 2029
+"""`%ExY` finds the years of this decade too; a replay of old lines must not lose what came since."""
+_YEARS_AHEAD = 3
 _FEW_IGNORES = 2
 _SHORTEST_LITERAL = 3
 _MOST_LOGS = 1000
@@ -119,7 +120,6 @@ class WholeLineReader:
         ignores: Sequence[str],
         *,
         limit: TimeLimit,
-        latest_year: int = _LATEST_YEAR_AT_LEAST,
     ) -> None:
         """Take the name and the expression of each pattern, in the order of trying."""
         is_multiline = how.max_lines > 1
@@ -133,9 +133,8 @@ class WholeLineReader:
             _pattern(name, expression, is_multiline=is_multiline) for name, expression in patterns
         ]
         self._ignores = [compile_expression(expression) for expression in ignores]
-        templates = expand_patterns(how.date_patterns, latest_year=latest_year)
-        self._is_date_first = all(template.cuts_line_start for template in templates)
-        self._dates = DateReader(templates, zone=find_zone(how.zone), limit=limit)
+        self._how = how
+        self._learn_years(_LATEST_YEAR)
         self._max_lines = how.max_lines
         self._logs: dict[str, _Log] = {}
 
@@ -168,6 +167,8 @@ class WholeLineReader:
         """
         log = self._log(origin)
         subject = line
+        if now >= self._decade_ends:
+            self._learn_years(year_of(now) + _YEARS_AHEAD)
         if at is None and (stamp := self._find_date(line, now)) is not None:
             subject = line[: stamp.start] + line[stamp.end :]
             at = stamp.at
@@ -188,6 +189,13 @@ class WholeLineReader:
         if identity is None:
             return None
         return Finding(found.pattern, at, identity, failure.fields, failure.lines)
+
+    def _learn_years(self, latest: int) -> None:
+        """Find dates up to the end of a year's decade; until that is less than three years ahead."""
+        templates = expand_patterns(self._how.date_patterns, latest_year=latest)
+        self._is_date_first = all(template.cuts_line_start for template in templates)
+        self._dates = DateReader(templates, zone=find_zone(self._how.zone), limit=self._limit)
+        self._decade_ends = first_of_year(latest // 10 * 10 + 10 - _YEARS_AHEAD)
 
     def _log(self, origin: str) -> _Log:
         log = self._logs.get(origin)

@@ -58,11 +58,23 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     explain.add_argument(
         "--now",
-        type=float,
+        type=_epoch,
         metavar="EPOCH",
         help="seconds since 1970 to take for now; with a filter by its path",
     )
     explain.set_defaults(run=_run)
+
+
+def _epoch(text: str) -> float:
+    from correlator.cli.explain_filter import HIGHEST_EPOCH
+
+    try:
+        at = float(text)
+    except ValueError:
+        at = -1.0
+    if not 0 <= at < HIGHEST_EPOCH:
+        raise argparse.ArgumentTypeError(f"{text!r}: not seconds since 1970, before the year 9000")
+    return at
 
 
 def _run(options: argparse.Namespace) -> int:

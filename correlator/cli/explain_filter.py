@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _NO_INPUT = 66  # EX_NOINPUT
 _BAD_DATA = 65  # EX_DATAERR
 _LONGEST = 1 << 20
+HIGHEST_EPOCH = 221_845_392_000
+"""Seconds since 1970, in the year 9000: what is later is no time of a log."""
 _NOTHING: dict[str, Any] = {"matched": False, "pattern": None, "source": None, "time": None, "fields": {}}
 
 
@@ -93,9 +95,15 @@ def _parse(line: str) -> tuple[str | None, Any]:
         text, at = given["line"], given.get("time")
         if not isinstance(text, str):
             return None, 'expected {"line": TEXT, "time": EPOCH or null}'
-        return text.rstrip("\r\n"), None if at is None else round(float(at) * SECOND)
+        return text.rstrip("\r\n"), None if at is None else _micros(float(at))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None, f'{line.strip()[:80]!r}, expected {{"line": TEXT, "time": EPOCH or null}}'
+
+
+def _micros(at: float) -> Micros:
+    if not 0 <= at < HIGHEST_EPOCH:
+        raise ValueError(f"no time: {at}")
+    return round(at * SECOND)
 
 
 def _answer(filter_: Filter, text: str, now: Micros, at: Micros | None) -> dict[str, Any]:

@@ -123,6 +123,15 @@ def test_what_one_log_told_means_nothing_to_another():
     assert filter_.find("7 root failed", NOW, origin="a").identity == "192.0.2.1"
 
 
+def test_the_years_that_are_found_grow_with_the_clock():
+    """What runs into 2027 must find the dates of 2030; a number of 2077 is none yet."""
+    filter_ = _filter(r"(?P<fid>x)")
+    later = NOW + 40 * 86_400 * SECOND
+    assert filter_.find("2030-01-01T00:00:00Z x", NOW).at == NOW
+    assert filter_.find("2030-01-01T00:00:00Z x", later).at == 1_893_456_000 * SECOND
+    assert filter_.find("2077-01-01T00:00:00Z x", later, origin="another").at == later
+
+
 def test_only_an_address_becomes_an_event():
     """Names are never resolved to decide a block, and text that is no address is said, not guessed at."""
     filter_ = _filter(r"from (?P<dns>\S+)")
