@@ -16,7 +16,7 @@ def why_none() -> str | None:
     return f"needs {', '.join(missing)}" if missing else None
 
 
-def build(folder: Path, *, version: str = "", options: str = "nocheck") -> Path:
+def build(folder: Path, *, version: str = "", options: str = "nocheck", **environment: str) -> Path:
     """Build in `folder`, with another version where one is given; return the .deb."""
     source = folder / "portward"
     source.mkdir(parents=True)
@@ -33,7 +33,7 @@ def build(folder: Path, *, version: str = "", options: str = "nocheck") -> Path:
     if version:
         changelog = source / "debian/changelog"
         changelog.write_text(re.sub(r"\(.*?\)", f"({version})", changelog.read_text(), count=1))
-    environment = {**os.environ, "PATH": _path(), "DEB_BUILD_OPTIONS": options}
+    environment = {**os.environ, "PATH": _path(), "DEB_BUILD_OPTIONS": options, **environment}
     done = subprocess.run(
         [
             "dpkg-buildpackage",

@@ -1,6 +1,7 @@
 """The package builds twice to the same bytes, without a word from lintian; the wheel has what it needs."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import venv
@@ -14,8 +15,13 @@ pytestmark = pytest.mark.package
 
 
 def test_two_builds_give_the_same_bytes(package, tmp_path):
-    """Anybody can check that the package was built from these sources, wherever they lie."""
-    other = building.build(tmp_path / "a-much-longer-name-of-a-folder")
+    """Anybody can check that it was built from these sources: in another folder, zone, language and umask."""
+    before = os.umask(0o027)
+    try:
+        folder = tmp_path / "a-much-longer-name-of-a-folder"
+        other = building.build(folder, TZ="Pacific/Chatham", LC_ALL="C", HOME="/nonexistent")
+    finally:
+        os.umask(before)
     digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (package, other)}
     assert len(digests) == 1
 

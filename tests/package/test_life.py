@@ -164,3 +164,65 @@ def test_the_package_from_installation_to_purge(machine, wait_until):  # noqa: P
     left = {path for path in after - before if not OTHERS.match(path)}
     assert left <= {"/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/.pwd.lock"}
     assert "portward" in machine.run("getent", "passwd", "portward").stdout
+
+
+def test_actions_have_the_rights_they_need_and_no_more(machine, wait_until):
+    """With iptables the enforcer is no root; with /etc/hosts.deny `enable` makes it root, and takes that back."""
+    install(machine, "new")
+    jails = machine.root / "etc/portward/jails.d/ours.toml"
+    enforcer = "portward-enforcer.service"
+
+    def choose(*actions):
+        quoted = ", ".join(f'"{action}"' for action in actions)
+        jails.write_text(f'[jail.portscan]\nfilters = ["portsentry"]\nactions = [{quoted}]\n')
+        settings = machine.root / "etc/portward/portward.toml"
+        settings.write_text(settings.read_text().partition("[jail.portscan]")[0])
+        return machine.run("portward", "enable").stdout
+
+    def user():
+        return machine.run("ps", "-o", "user:20=", "-p", process_of(machine, enforcer)).stdout.strip()
+
+    choose("iptables")
+    assert user() == "portward-enforcer"
+    knock(machine, 90)
+    rule = f"-A PORTWARD -s {SCANNER}/32 -j DROP"
+    wait_until(lambda: rule in machine.run("iptables", "-S").stdout, what="iptables drops the scanner")
+    assert knock(machine, 91) == "TimeoutError"
+    machine.run("portward", "release", "--all")
+    wait_until(lambda: rule not in machine.run("iptables", "-S").stdout, what="iptables lets it go")
+
+    assert "hosts-deny needs root" in choose("hosts-deny")
+    assert user() == "root"
+    knock(machine, 92)
+    denied = machine.root / "etc/hosts.deny"
+    wait_until(lambda: f"ALL: {SCANNER}" in denied.read_text(), what="hosts.deny names the scanner")
+    machine.run("portward", "release", SCANNER)
+    wait_until(lambda: SCANNER not in denied.read_text(), what="hosts.deny names it no longer")
+
+    assert "no action needs root" in choose("nftables")
+    assert user() == "portward-enforcer"
+    assert active(machine) == ["active"] * 4, journal_of(machine)
+    knock(machine, 93)
+    wait_until(lambda: SCANNER in blocked(machine), what="the kernel's own set has it")
+    left = machine.run(
+        "find", "/var/lib/portward", "/run/portward", "/var/log/portward", "-user", "root", "-type", "f"
+    )
+    assert left.stdout == ""
+
+
+def test_it_works_without_systemd(machine, wait_until):
+    """Another supervisor starts `portward run`, as root, on the folders that the package made."""
+    install(machine, "new")
+    machine.run("systemctl", "disable", "--now", "portward.target", *SERVICES)
+    running = machine.popen("portward", "run", "--block")
+    wait_until(
+        lambda: machine.run("portward", "status", check=False).returncode == 0, 30, what="all three run"
+    )
+    knock(machine, 94)
+    wait_until(lambda: SCANNER in blocked(machine), what="the scanner is blocked")
+    machine.run("pkill", "--full", "portward run --block")
+    said = running.communicate()[0]
+    assert f"block source={SCANNER}" in said
+    machine.run("systemctl", "start", "portward.target", *SERVICES)
+    assert active(machine) == ["active"] * 4, journal_of(machine)
+    assert SCANNER in blocked(machine)
