@@ -167,7 +167,7 @@ def test_the_package_from_installation_to_purge(machine, wait_until):  # noqa: P
 
 
 def test_actions_have_the_rights_they_need_and_no_more(machine, wait_until):
-    """With iptables the enforcer is no root; /etc/hosts.deny makes it root, and it is let go of that again."""
+    """With iptables the enforcer is no root; /etc/hosts.deny makes it root, and it is let go of that."""
     install(machine, "new")
     jails = machine.root / "etc/portward/jails.d/ours.toml"
     enforcer = "portward-enforcer.service"
