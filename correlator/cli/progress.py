@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ class Progress:
     """Tells how far it is; nothing in the first second, and nothing where nobody looks and nobody asked."""
 
     def __init__(self, *, is_wanted: bool, clock: Callable[[], float] = time.monotonic) -> None:
-        is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        is_terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._is_told = sys.stderr is not None and (is_wanted or is_terminal)
         self._is_line_moving = is_terminal
         self._clock = clock

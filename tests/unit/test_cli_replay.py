@@ -1,6 +1,7 @@
 """`replay` on the command line: who would have been blocked, by whom a file is read, and what changes."""
 
 import gzip
+import io
 import json
 import sqlite3
 
@@ -290,3 +291,21 @@ def test_progress_says_what_it_knows(share, expected):
 def test_long_times_are_written_short():
     """Two units at most."""
     assert [format_seconds(value) for value in (0.4, 59.6, 7499)] == ["0 s", "1 min 0 s", "2 h 4 min"]
+
+
+def test_on_a_terminal_one_line_moves_and_gives_way(monkeypatch):
+    """What is printed between must not stand behind it; nothing moves where the terminal cannot."""
+    for term, expected in (("xterm", "\r\x1b[K50 %, 8 lines, 4 a second, 2 s left\r\x1b[K"), ("dumb", "")):
+        screen = io.StringIO()
+        screen.isatty = lambda: True
+        monkeypatch.setattr("sys.stderr", screen)
+        monkeypatch.setenv("TERM", term)
+        now = [0.0]
+        progress = Progress(is_wanted=False, clock=lambda now=now: now[0])
+        now[0] = 2.0
+        progress.tell(share=0.5, lines=8)
+        now[0] = 2.1
+        progress.tell(share=0.6, lines=9)
+        progress.clear()
+        progress.clear()
+        assert screen.getvalue() == expected
