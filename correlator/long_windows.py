@@ -125,8 +125,8 @@ class LongWindow:
         """Count one strike and return how far its windows came, as `reach_of_few` would."""
         self._insert(row)
         reach = self._furthest(row.at, row.at + self._terms.span)
-        if not reach.is_decided:  # whoever decides wants to see them
-            self._drop_old()
+        # whoever decides wants to see the strikes of the window that was reached, however late it is
+        self._drop_old(min(self.newest - 3 * self._terms.span, reach.end - self._terms.span))
         if self._length > self._most:
             self._thin()
         return reach
@@ -273,13 +273,12 @@ class LongWindow:
         ]
         return max(following) if len(following) == kinds.bit_count() else _NEVER
 
-    def _drop_old(self) -> None:
-        """Drop strikes three spans older than the newest, in portions.
+    def _drop_old(self, edge: Micros) -> None:
+        """Drop strikes up to `edge`, three spans before the newest, in portions.
 
         The window of an instant a span before the newest begins two spans before it, and what is in it is
         found from a neighbour at most a span older still.
         """
-        edge = self.newest - 3 * self._terms.span
         while (block := self._blocks[0]).ats[len(block.ats) // 2] <= edge:
             gone = block.cut(0, bisect_right(block.ats, edge))
             self._length -= len(gone.ats)

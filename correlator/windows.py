@@ -130,7 +130,7 @@ class WindowTable:
         if terms.is_distinct:
             measure = len(values)
         reach = Reach(measure, kinds, terms.is_reached(measure, kinds), at)
-        if gone and not reach.is_decided:  # whoever decides wants to see them
+        if gone:
             self.strikes -= gone
             held = held[:1] + held[1 + gone * size :]
         self.strikes += 1
@@ -144,8 +144,9 @@ class WindowTable:
         rows.insert(index, row)
         reach = reach_of_few(rows, index, self.terms)
         thin_few(rows, self.terms)
-        oldest = rows[-1].at - 2 * self.terms.span
-        while rows[0].at <= oldest and not reach.is_decided:
+        # whoever decides wants to see the strikes of the window that was reached, however late it is
+        oldest = min(rows[-1].at - 2 * self.terms.span, reach.end - self.terms.span)
+        while rows[0].at <= oldest:
             del rows[0]
         if len(rows) <= self._few:
             self.strikes += len(rows) - before

@@ -125,6 +125,63 @@ def test_many_strikes_are_judged_as_few_are(strikes, terms, block, fewest, is_in
         assert (held, window.newest) == (len(window), seen[-1].at)
 
 
+def _stream(seed, count, *, values, spread):
+    """Return many strikes, some late by up to two thirds of 60, the same ones for the same seed."""
+    at, found = 10_000, []
+    for _ in range(count):
+        seed = (seed * 6_364_136_223_846_793_005 + 1_442_695_040_888_963_407) % (1 << 64)
+        dice = [seed >> shift & 0xFFF for shift in (16, 28, 40, 52)]
+        at += dice[0] % spread
+        late = dice[1] % 40 if dice[1] & 1 else 0
+        kinds = (0, 0, 0, 1, 2, 4)[dice[3] % 6]
+        found.append(Row(at - late, 1 + dice[2] % values, kinds, b""))
+    return found
+
+
+@given(
+    st.integers(0, 1 << 32),
+    st.builds(
+        Terms,
+        span=st.integers(40, 60),
+        threshold=st.integers(1, 60),
+        is_distinct=st.booleans(),
+        needed=st.sampled_from([0, 0, 3, 7]),
+    ),
+    st.integers(2, 30),
+    st.tuples(st.integers(2, 9), st.integers(2, 150), st.integers(2, 6)),
+)
+def test_what_a_long_window_keeps_is_what_the_definition_says(seed, terms, values, shape):
+    """Of every instant that a late strike may still change: what its window holds, and of which kinds."""
+    block, fewest, spread = shape
+    first, *others = _stream(seed, 150, values=values, spread=spread)
+    window = LongWindow(terms, [first], block=block, fewest=fewest)
+    seen = [first]
+    for number, row in enumerate(others):
+        seen.append(row)
+        reach = window.strike(row)
+        instants = _instants(seen, row, terms)
+        assert reach.is_decided == any(_is_reached(seen, end, terms) for end in instants)
+        if reach.is_decided:
+            assert reach.end == next(end for end in instants if _is_reached(seen, end, terms))
+        if number % 10 == 0:
+            _check(window, seen, terms)
+
+
+def _check(window, seen, terms):
+    assert len(window) == sum(len(block.ats) for block in window._blocks)
+    assert window._lasts == [block.ats[-1] for block in window._blocks]
+    newest = max(row.at for row in seen)
+    for block in window._blocks:
+        assert block.best == max(block.sums)
+        assert block.total == sum(block.counted)
+        for at, kept in zip(block.ats, block.sums, strict=True):
+            if at >= newest - terms.span:
+                measure, kinds = _window(seen, at, terms)
+                assert min(kept + block.added, terms.threshold) == min(measure, terms.threshold)
+                assert window._kinds_at(at) == kinds
+    assert all(row.at > newest - 3 * terms.span for block in window._blocks[1:] for row in block.rows(0, 1))
+
+
 @given(STRIKES, TERMS)
 def test_the_decisive_strikes_fit_into_one_span(strikes, terms):
     """The evidence of a decision is a real window: younger than span, and enough."""
@@ -208,6 +265,8 @@ def test_the_strikes_of_all_keys_are_bounded(strikes, max_strikes):
     [
         Terms(span=400, threshold=5, needed=1),
         Terms(span=400, threshold=1),
+        Terms(span=10, threshold=1),
+        Terms(span=10, threshold=5),
         Terms(span=400, threshold=5, is_distinct=True),
         Terms(span=400, threshold=5, is_distinct=True, needed=3),
     ],
