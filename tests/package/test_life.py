@@ -210,6 +210,24 @@ def test_actions_have_the_rights_they_need_and_no_more(machine, wait_until):
     assert left.stdout == ""
 
 
+def test_every_mode_of_the_probe_works_in_its_unit_and_no_right_is_kept(machine):
+    """A user who is no root opens ports below 1024; afterwards only the enforcer has a capability left."""
+    install(machine, "new")
+    settings = machine.root / "etc/portward/portward.toml"
+    modes = 'modes = ["tcp", "udp", "stcp", "sudp", "atcp", "audp"]'
+    settings.write_text(settings.read_text().replace('#modes = ["atcp", "audp"]', modes))
+    machine.run("systemctl", "restart", SERVICES[0])
+    assert active(machine) == ["active"] * 4, journal_of(machine)
+    assert knock(machine, 79) == "open"
+    kept = {}
+    for unit in SERVICES:
+        status = machine.run("cat", f"/proc/{process_of(machine, unit)}/status").stdout
+        kept[unit] = {
+            int(value, 16) for value in re.findall(r"^Cap(?:Eff|Prm|Amb):\s+(\w+)", status, re.MULTILINE)
+        }
+    assert kept == {SERVICES[0]: {0}, SERVICES[1]: {0}, SERVICES[2]: {1 << 12}}
+
+
 def test_it_works_without_systemd(machine, wait_until):
     """Another supervisor starts `portward run`, as root, on the folders that the package made."""
     install(machine, "new")
