@@ -99,26 +99,35 @@ class Carrier:
 
         Raises: sqlite3.Error where the disk would not.
         """
-        moved = () if before is None else self.inherit(before, number, block)
-        results: dict[str, Result] = {}
+        others = tuple(name for name in self.denying(block.actions) if name != self._kernel.name)
+        moved = self._deeds.inherit(before, number, block, others) if before is not None and others else ()
+        results = dict.fromkeys(moved, Result(Ending.EXISTS, "done before"))
         for place, name in enumerate(block.actions):
             if name in moved:
-                results[name] = Result(Ending.EXISTS, "done before")
-            elif not self._actions[name].is_quick:
+                continue
+            if not self._actions[name].is_quick:
                 break
-            else:
-                results[name] = self._carry_out_at_once(number, block, place, swallows, now)
-        rest = block.actions[len(results) :]
+            results[name] = self._carry_out_at_once(number, block, place, swallows, now)
+        rest = tuple(name for name in block.actions if name not in results)
         if rest:
             self._deeds.ask(number, block.actions, skip=tuple(results))
         problems = {name: result.detail for name, result in results.items() if not result.is_success}
         is_in_force = any(self._counts(name, result, block) for name, result in results.items())
         return Carried(is_in_force, bool(rest) and not is_in_force, _spell_problems(problems))
 
-    def inherit(self, before: int, number: int, block: NewBlock) -> tuple[str, ...]:
-        """Make what row `before` of the same source did that of row `number`; return by which actions."""
-        others = tuple(name for name in self.denying(block.actions) if name != self._kernel.name)
-        return self._deeds.inherit(before, number, block, others) if others else ()
+    def take_over(self, before: int, row: BlockRow, *, is_longer: bool) -> None:
+        """Have a row that comes into force late do what row `before` of the same source did.
+
+        What carries its own end is done again where the row `is_longer` than was asked for.
+
+        Raises: sqlite3.Error where the disk would not.
+        """
+        others = tuple(name for name in self.denying(row.actions) if name != self._kernel.name)
+        self._deeds.inherit(before, row.number, row, others)
+        found = {deed.action for deed in self._store.deeds.of(row.number)}
+        renewed = {name for name in others if is_longer and self._actions[name].expires_by_itself}
+        kept = (name for name in row.actions if name not in others or (name in found and name not in renewed))
+        self._deeds.ask(row.number, row.actions, skip=tuple(kept))
 
     def go_on(self, row: BlockRow) -> Carried:
         """Take up a row that the process before us left open: what was not begun is asked for again.

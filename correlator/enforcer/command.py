@@ -44,13 +44,16 @@ class CommandAction:
         self._is_started: set[int] = set()
 
     def block(self, order: Order, now: Micros, ended: Ended, *, is_again: bool = False) -> None:
-        """Run `block`; after a death first ask whether it had been carried out, or undo it where we can."""
+        """Run `block`; after a death first ask whether it had been carried out, or undo it where we can.
+
+        What carries its own end is put there again all the same: what stands may end too early.
+        """
         commands = self._commands(order)
         if commands is None:
             ended(Result(Ending.UNKNOWN, f"{self.name} does not take IPv{order.source.version}"))
         elif is_again and not self.denies:
             ended(Result(Ending.UNKNOWN, "interrupted; it is not run twice"))
-        elif is_again and commands.present:
+        elif is_again and commands.present and not self.expires_by_itself:
             self._run(
                 commands.present,
                 order,

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from correlator.actions import Order
 from correlator.enforcer.action import Action, Ended, Ending, Result
+from correlator.enforcer.plans import outlasts
 from correlator.model import SECOND, Micros
 from correlator.store.blocks import BlockRow, BlockState, BlockStore, NewBlock
 from correlator.store.deeds import DeedRow, DeedState
@@ -72,9 +73,13 @@ class Deeds:
         self._next = self._deeds.next_due()
 
     def ask(self, number: int, names: tuple[str, ...], skip: tuple[str, ...] = ()) -> None:
-        """Write down that these actions of block `number` are to be carried out, but for `skip`."""
+        """Write down that these actions of block `number` are to be carried out, but for `skip`.
+
+        One that was carried out, or may have been, is asked for again: it may stand.
+        """
+        tries = {deed.action: int(_may_stand(deed)) for deed in self._deeds.of(number)}
         asked = [
-            DeedRow(number, place, name, DeedState.ASKED)
+            DeedRow(number, place, name, DeedState.ASKED, tries=tries.get(name, 0))
             for place, name in enumerate(names)
             if name not in skip
         ]
@@ -82,23 +87,28 @@ class Deeds:
             self._deeds.put(asked)
             self._next = 0
 
-    def inherit(self, before: int, number: int, block: NewBlock, names: Iterable[str]) -> tuple[str, ...]:
+    def inherit(
+        self, before: int, number: int, block: NewBlock | BlockRow, names: Iterable[str]
+    ) -> tuple[str, ...]:
         """Make what row `before` of the same source did that of row `number`; return by which actions.
 
-        Only where it would leave the same behind, and not what carries the end of its time in itself.
+        Only where it would leave the same behind. What carries the end of its time in itself is asked for
+        again: what stands is the new block's from now on.
         """
         old = self._store.get(before)
         if old is None:
             return ()
         order, order_before = order_of(block), order_of(old)
-        moved = []
-        for name in names:
-            action = self._actions[name]
-            if action.trace(order) == action.trace(order_before):
-                if action.expires_by_itself:
-                    self._deeds.delete(before, name)
-                else:
-                    moved.append(name)
+        same = {name for name in names if self._trace(name, order) == self._trace(name, order_before)}
+        renewed = [
+            DeedRow(number, block.actions.index(deed.action), deed.action, DeedState.ASKED, tries=1)
+            for deed in self._deeds.of(before)
+            if deed.action in same and self._actions[deed.action].expires_by_itself and _may_stand(deed)
+        ]
+        self._deeds.put(renewed)
+        for deed in renewed:
+            self._deeds.delete(before, deed.action)
+        moved = [name for name in same if not self._actions[name].expires_by_itself]
         return self._deeds.move(before, number, block.actions, moved)
 
     def carry_out_now(self, number: int, place: int, action: Action, order: Order, now: Micros) -> Result:
@@ -158,6 +168,9 @@ class Deeds:
             return None
         return max(0, self._next - now) / SECOND
 
+    def _trace(self, name: str, order: Order) -> str:
+        return self._actions[name].trace(order)
+
     def _has_to_wait(self, deed: DeedRow) -> bool:
         """True where it runs, or another block of the source has the same action at it, or still to undo.
 
@@ -208,7 +221,12 @@ class Deeds:
             if rival.state is DeedState.ENDING:  # it could not be undone, and now it need not be
                 self._deeds.delete(rival.block, rival.action)
                 is_again = True
-            elif rival.state in (DeedState.DONE, DeedState.EXISTS):
+            elif rival.state not in (DeedState.DONE, DeedState.EXISTS):
+                continue
+            elif row.state is BlockState.DONE and outlasts(row.until, order.until):
+                ended(Result(Ending.EXISTS, rival.detail))  # it would only be cut short
+                return
+            else:
                 self._deeds.delete(rival.block, rival.action)
                 if not action.expires_by_itself:
                     is_ours = rival.state is DeedState.DONE
@@ -258,6 +276,13 @@ class Deeds:
     def _wake_at(self, at: Micros) -> None:
         if self._next is None or at < self._next:
             self._next = at
+
+
+def _may_stand(deed: DeedRow) -> bool:
+    """True where what an action does may have been done, and not yet undone."""
+    return deed.state in (DeedState.DONE, DeedState.RUNNING, DeedState.ENDING) or (
+        deed.state is DeedState.ASKED and deed.tries > 0
+    )
 
 
 def order_of(row: BlockRow | NewBlock) -> Order:

@@ -85,7 +85,7 @@ class Enforcement:
         """
         expired = self._store.expire_due(now)
         self._holdings = Holdings(self._store.in_force())
-        undecided = [(row, self._take_up(row, now)) for row in self._store.undecided()]
+        undecided = [self._take_up(row, now) for row in self._store.undecided()]
         self._carrier.start(now)
         self._kernel.believe(self._holdings.ends(self._kernel.name))
         self._look_again(now)
@@ -101,11 +101,10 @@ class Enforcement:
             self._announce(lines.format_mend(mend, "started"), None)
         for row in expired:
             self._telling.ended(Outcome(OutcomeKind.EXPIRED, row.source, row.request, row.until), row.jail)
-        for row, replaced in undecided:
-            if replaced is not None:
-                self._store.mark_done(row.number, now=now, replaced=replaced)
-                self._carrier.end(((number, ()) for number, _ in replaced), now)
-                self._telling.ended(Outcome(OutcomeKind.DONE, row.source, row.request, row.until), row.jail)
+        for row, replaced in filter(None, undecided):
+            self._store.mark_done(row.number, now=now, replaced=replaced)
+            self._carrier.end(((number, ()) for number, _ in replaced), now)
+            self._telling.ended(Outcome(OutcomeKind.DONE, row.source, row.request, row.until), row.jail)
         self._next_expiry = self._store.next_expiry()
         self._records.recover_history()
         self._records.write_blocked(self.blocked_lines())
@@ -122,7 +121,8 @@ class Enforcement:
         except sqlite3.Error as exc:
             self._go_back(now)
             detail = f"{self._settings.paths.blocks_database}: {exc}"
-            outcome, is_news = self._block_unwritten(request, now, detail), True
+            _, plan = self._plan(request, now)
+            outcome, is_news = self._unwritten.carry_out(request, plan, now, self._holdings, detail), True
         if outcome is not None and is_news:
             self._telling.answer(outcome, request.jail)
         return outcome
@@ -258,17 +258,6 @@ class Enforcement:
         self._give_up(number, carried.detail, now)
         return outcome_of(request, OutcomeKind.FAILED, None, carried.detail), True
 
-    def _block_unwritten(self, request: BlockRequest, now: Micros, detail: str) -> Outcome:
-        """Deny a source in the kernel though nothing can be written down; said in the outcome's detail."""
-        failed = outcome_of(request, OutcomeKind.FAILED, None, detail)
-        _, plan = self._plan(request, now)
-        if self._kernel.name not in request.actions or not isinstance(plan, Add | Extend):
-            return failed
-        problem = self._unwritten.block(new_block(request, now), now, self._holdings)
-        if problem is not None:
-            return outcome_of(request, OutcomeKind.FAILED, None, f"{detail}; {problem}")
-        return outcome_of(request, OutcomeKind.DONE, request.until, f"not written down yet: {detail}")
-
     def _plan(self, asked: BlockRequest | BlockRow, now: Micros) -> tuple[tuple[str, ...], Plan]:
         """Return what a request comes to, and all the actions that it then needs."""
         names = self._carrier.names
@@ -299,11 +288,11 @@ class Enforcement:
         if row.number not in self._pending:
             return
         now = self._clock()
-        why_not = self._never_block.find(row.source, now)  # it may be so since it was asked for
+        _, plan = self._plan(row, now)  # never to be blocked, or over, since it was asked for
         if not carried.is_in_force:
             kind, detail = OutcomeKind.FAILED, carried.detail
-        elif why_not is not None:
-            kind, detail = OutcomeKind.REFUSED, why_not
+        elif isinstance(plan, Refuse):
+            kind, detail = OutcomeKind.REFUSED, plan.reason
         else:
             try:
                 self._join(row, now)
@@ -331,10 +320,16 @@ class Enforcement:
             return
         if self._kernel.name in actions:
             self._kernel.put({row.source: until}, (), now)
-        joined = new_block(replace(row, actions=actions, until=until), row.created)
-        self._store.request_again(row.number, joined)
-        self._carrier.inherit(held.number, row.number, joined)
-        self._put_in_force(row.number, joined, now, ())
+        self._put_in_force(row.number, self._joined(row, held.number), now, ())
+
+    def _joined(self, row: BlockRow, before: int) -> BlockRow:
+        """Return a row that comes in force late, with all that row `before` of its source was and did."""
+        actions, until = self._holdings.join(row, self._carrier.denying)
+        joined = replace(row, actions=actions, until=until)
+        if joined != row:
+            self._store.request_again(row.number, joined)
+        self._carrier.take_over(before, joined, is_longer=until != row.until)
+        return joined
 
     def _give_up_pending(self, source: Source | None, reason: str, now: Micros) -> set[Source]:
         """Give up what no action has carried out yet: of this source, or all; return whose."""
@@ -349,8 +344,8 @@ class Enforcement:
         self._store.mark_failed(number, detail, now=now)
         self._carrier.end([(number, ())], now)
 
-    def _take_up(self, row: BlockRow, now: Micros) -> list[tuple[int, str]] | None:
-        """Go on with a row that was left undecided; return what it replaces, None if not in force."""
+    def _take_up(self, row: BlockRow, now: Micros) -> tuple[BlockRow, list[tuple[int, str]]] | None:
+        """Go on with a row that was left undecided; return it with what it replaces, None if not in force."""
         _, plan = self._plan(row, now)
         match plan:
             case Exists() | Refuse():
@@ -361,9 +356,11 @@ class Enforcement:
                 if self._carrier.go_on(row).is_open:
                     self._pending.add(row.number)
                     return None
+                held = self._holdings.find(row.source)
+                row = row if held is None else self._joined(row, held.number)
                 replaced = self._holdings.replaced_by(row.source, row.request, swallows)
                 self._holdings.hold(row.number, row, swallows)
-                return replaced
+                return row, replaced
             case _:
                 assert_never(plan)
 

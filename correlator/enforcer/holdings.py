@@ -109,7 +109,7 @@ class Holdings:
         if held is None or not isinstance(plan, Extend):
             return asked.actions, plan
         more = (name for name in denying(held.actions) if name not in asked.actions)
-        return (*asked.actions, *more), plan
+        return (*more, *asked.actions), plan  # what denies already does not wait for a command
 
     def join(
         self, row: BlockRow, denying: Callable[[Iterable[str]], tuple[str, ...]]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from correlator.actions import Order
 from correlator.enforcer.action import Ended, Ending, Result
 from correlator.enforcer.backend import Backend
-from correlator.enforcer.plans import Belief, Change, Until, compare, kernel_view, plan_change
+from correlator.enforcer.plans import Belief, Change, Until, compare, kernel_view, outlasts, plan_change
 from correlator.enforcer.protocol import Mend
 from correlator.errors import KernelError, MissingToolError, PermissionDeniedError
 from correlator.model import Micros, Source
@@ -55,8 +55,11 @@ class Keeping:
         self._belief = Belief(ends)
 
     def block(self, order: Order, now: Micros, ended: Ended, *, is_again: bool = False) -> None:
-        """Deny one source; see `Action`."""
+        """Deny one source, never shorter than it is denied already; see `Action`."""
         del is_again  # the kernel takes the same element twice
+        if order.source in self._belief and outlasts(self._belief[order.source], order.until):
+            ended(Result(Ending.DONE))
+            return
         try:
             self.put({order.source: order.until}, (), now)
         except BackendError as exc:

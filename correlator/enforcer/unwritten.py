@@ -9,10 +9,13 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import replace
 
-from correlator.enforcer.holdings import Holdings
+from correlator.enforcer.holdings import Holdings, new_block
 from correlator.enforcer.keeping import BackendError, Keeping
+from correlator.enforcer.plans import Add, Extend, Plan
+from correlator.enforcer.protocol import BlockRequest
 from correlator.enforcer.records import Records
-from correlator.model import SECOND, Micros, Source
+from correlator.enforcer.telling import outcome_of
+from correlator.model import SECOND, Micros, Outcome, OutcomeKind, Source
 from correlator.store.blocks import BlockState, BlockStore, NewBlock
 
 MOST = 10_000
@@ -31,6 +34,17 @@ class Unwritten:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def carry_out(
+        self, request: BlockRequest, plan: Plan, now: Micros, holdings: Holdings, why: str
+    ) -> Outcome:
+        """Deny a source in the kernel though nothing can be written down; return the outcome, with `why`."""
+        if self._kernel.name not in request.actions or not isinstance(plan, Add | Extend):
+            return outcome_of(request, OutcomeKind.FAILED, None, why)
+        problem = self.block(new_block(request, now), now, holdings)
+        if problem is not None:
+            return outcome_of(request, OutcomeKind.FAILED, None, f"{why}; {problem}")
+        return outcome_of(request, OutcomeKind.DONE, request.until, f"not written down yet: {why}")
 
     def block(self, row: NewBlock, now: Micros, holdings: Holdings) -> str | None:
         """Deny a source in the kernel alone; return what kept us from it, None where it is denied."""

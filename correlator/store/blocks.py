@@ -165,8 +165,8 @@ class BlockStore:
         with transaction(self._connection):
             self._end(number, BlockState.FAILED, now, detail)
 
-    def request_again(self, number: int, block: NewBlock) -> None:
-        """Make the failed row `number` a fresh request, with the new terms."""
+    def request_again(self, number: int, block: NewBlock | BlockRow) -> None:
+        """Make the failed or open row `number` a fresh request, with the new terms."""
         self._connection.execute(
             "UPDATE blocks SET state = 'requested', created = ?, until = ?, port = ?, protocol = ?,"
             " reason = ?, actions = ?, source = ?, jail = ?, mode = ?, name = ?, detail = '', ended = NULL"

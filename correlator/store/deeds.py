@@ -152,15 +152,20 @@ class DeedStore:
         return tuple(deed.action for deed in kept)
 
     def end(self, blocks: Iterable[int], now: Micros) -> None:
-        """Have undone what these blocks' actions did; a deed that runs is ended when it has run."""
+        """Have undone what these blocks' actions did; a deed that runs is ended when it has run.
+
+        What is asked for again may have been done before a death: it is undone as well.
+        """
         numbers = [(number,) for number in blocks]
         with transaction(self._connection):
             self._connection.executemany(
-                "DELETE FROM deeds WHERE block = ? AND state NOT IN ('done', 'running', 'ending')", numbers
+                "DELETE FROM deeds WHERE block = ? AND state NOT IN ('done', 'running', 'ending')"
+                " AND NOT (state = 'asked' AND tries > 0)",
+                numbers,
             )
             self._connection.executemany(
                 "UPDATE deeds SET state = 'ending', tries = 0, next_try = ?"
-                " WHERE block = ? AND state = 'done'",
+                " WHERE block = ? AND state IN ('done', 'asked')",
                 [(now, number) for (number,) in numbers],
             )
 

@@ -440,7 +440,7 @@ def test_a_longer_block_renews_what_carries_its_own_end(bench: Bench) -> None:
     bench.block("nftables", "slow", until=LATER)
     bench.tend()
     bench.slow.end()
-    assert bench.slow.calls == ["block 192.0.2.9", "block 192.0.2.9"]
+    assert bench.slow.calls == ["block 192.0.2.9", "block 192.0.2.9 again"]
     assert bench.states == {"slow": "done"}
 
 
@@ -520,6 +520,73 @@ def test_a_command_alone_that_fails_is_not_run_at_every_probe(bench: Bench) -> N
         (OutcomeKind.DONE, "exit status 1")
     ]
     assert bench.block("mail", until=SOON - 1) == "exists"
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_short_block_that_comes_late_does_not_cut_a_long_one(bench: Bench, *, is_killed: bool) -> None:
+    """Its command took its time, and meanwhile the source was denied for longer."""
+    assert bench.block("slow", until=SOON) == "later"
+    bench.tend()
+    assert bench.block("nftables", "file", until=LATER) == "done"
+    bench.slow.end()
+    if is_killed:
+        bench.start()
+    (block,) = bench.enforcement.blocks()
+    assert (block.until, set(block.actions)) == (LATER, {"slow", "nftables", "file"})
+    assert bench.backend.elements == {parse_prefix("192.0.2.9"): LATER}
+    bench.tend()
+    assert bench.slow.calls == bench.file.calls == ["block 192.0.2.9"]
+    bench.enforcement.release(None, bench.now)
+    bench.tend()
+    assert bench.slow.calls[-1] == bench.file.calls[-1] == "release 192.0.2.9"
+
+
+def test_a_short_block_that_denies_in_the_kernel_late_does_not_cut_a_long_one(bench: Bench) -> None:
+    """KILL_RUN_CMD_FIRST took its time, and another jail was faster."""
+    assert bench.block("mail", "nftables", until=SOON) == "later"
+    bench.tend()
+    assert bench.block("nftables", until=LATER) == "done"
+    bench.mail.end()
+    bench.tend()
+    assert bench.backend.elements == {parse_prefix("192.0.2.9"): LATER}
+    assert [outcome.kind for outcome in bench.later] == [OutcomeKind.DONE]
+
+
+def test_what_was_done_before_is_not_done_again_behind_a_command(bench: Bench) -> None:
+    """A longer block that begins with something slow; what denies already does not wait for it."""
+    bench.block("nftables", "slow")
+    bench.tend()
+    bench.slow.end()
+    assert bench.block("mail", "other", "slow", until=LATER) == "done"
+    assert bench.backend.elements == {parse_prefix("192.0.2.9"): LATER}
+    for action in (bench.mail, bench.other):
+        bench.tend()
+        action.end()
+    bench.tend()
+    assert bench.slow.calls == ["block 192.0.2.9"]
+    assert bench.states == {"mail": "done", "other": "done", "slow": "done"}
+
+
+def test_what_was_interrupted_is_undone_though_it_was_not_tried_again(bench: Bench) -> None:
+    """Killed while a command ran, and the block was over before the command had its turn again."""
+    bench.block("nftables", "slow")
+    bench.tend()
+    bench.start()
+    bench.enforcement.release(None, bench.now)
+    bench.tend()
+    assert bench.slow.calls == ["block 192.0.2.9", "release 192.0.2.9"]
+
+
+def test_what_carries_its_own_end_is_undone_though_it_was_not_renewed(bench: Bench) -> None:
+    """Released before the longer block had renewed it: the entry of the first would stay."""
+    bench.slow.expires_by_itself = True
+    bench.block("nftables", "slow")
+    bench.tend()
+    bench.slow.end()
+    bench.block("nftables", "slow", until=LATER)
+    bench.enforcement.release(None, bench.now)
+    bench.tend()
+    assert bench.slow.calls == ["block 192.0.2.9", "release 192.0.2.9"]
 
 
 def test_an_action_that_is_gone_from_the_settings_is_said_and_left(bench: Bench) -> None:
