@@ -261,22 +261,62 @@ def test_the_strikes_of_all_keys_are_bounded(strikes, max_strikes):
 
 
 @pytest.mark.parametrize(
-    "terms",
+    ("terms", "values"),
     [
-        Terms(span=400, threshold=5, needed=1),
-        Terms(span=400, threshold=1),
-        Terms(span=10, threshold=1),
-        Terms(span=10, threshold=5),
-        Terms(span=400, threshold=5, is_distinct=True),
-        Terms(span=400, threshold=5, is_distinct=True, needed=3),
+        (Terms(span=400, threshold=5, needed=1), 4),
+        (Terms(span=400, threshold=1), 4),
+        (Terms(span=10, threshold=1), 4),
+        (Terms(span=10, threshold=5), 4),
+        (Terms(span=400, threshold=5, is_distinct=True), 4),
+        (Terms(span=400, threshold=5, is_distinct=True, needed=3), 4),
+        (Terms(span=4000, threshold=60, is_distinct=True), 40),
     ],
 )
-def test_a_key_that_nobody_decides_holds_a_bounded_number_of_strikes(terms):
-    """A kind that never comes, a breaker that stays open, one value repeated for ever."""
+def test_a_key_that_nobody_decides_holds_a_bounded_number_of_strikes(terms, values):
+    """A kind that never comes, a breaker that stays open, values repeated for ever."""
     table = _table(terms)
     for at in range(5000):
-        table.strike("k", at, 1 + at % 4, b"", kinds=2)
+        table.strike("k", at, 1 + at % values, b"", kinds=2)
         assert table.strikes <= 260
+
+
+def test_a_long_window_shows_what_decided_however_late_it_is():
+    """A log that was read late may hold enough by itself; its strikes are there to be shown."""
+    terms = Terms(span=10, threshold=5)
+    window = LongWindow(terms, [Row(at, 1, 0, b"") for at in range(1000, 1400, 4)], block=4)
+    for at in (500, 501, 502):
+        assert not window.strike(Row(at, 1, 0, b"")).is_decided
+    reach = window.strike(Row(503, 2, 0, b""))
+    assert (reach.is_decided, reach.end) == (True, 503)
+    assert [row.at for row in window.rows(493, 503)] == [500, 501, 502, 503]
+
+
+def test_the_strikes_of_a_time_are_those_after_it_and_until_its_end():
+    """As a window has them: the beginning is out, the end is in."""
+    window = LongWindow(Terms(span=999, threshold=999), [Row(at, 1, 0, b"") for at in range(100)], block=8)
+    assert [row.at for row in window.rows(10, 20)] == list(range(11, 21))
+
+
+def test_a_value_that_comes_twice_in_one_instant_is_one_with_both_kinds():
+    """And its neighbour of the next instant stays what it is."""
+    terms = Terms(span=10, threshold=9, is_distinct=True)
+    window = LongWindow(terms, [Row(5, 7, 1, b""), Row(6, 7, 0, b"")])
+    window.strike(Row(5, 7, 2, b""))
+    assert [(row.at, row.kinds) for row in window.rows(0, 9)] == [(5, 3), (6, 0)]
+
+
+def test_as_many_strikes_as_are_allowed_may_stay():
+    """One more, and the idlest key leaves; the only key never does."""
+    table = WindowTable(span=1000, threshold=99, max_keys=9, max_strikes=3)
+    for at, key in enumerate("abc"):
+        table.strike(key, at, 1, b"")
+    assert (len(table), table.evicted) == (3, 0)
+    table.strike("d", 4, 1, b"")
+    assert (list(table), table.evicted) == (["b", "c", "d"], 1)
+    alone = WindowTable(span=1000, threshold=99, max_keys=9, max_strikes=1)
+    for at in range(3):
+        alone.strike("a", at, 1, b"")
+    assert (alone.strikes, alone.evicted) == (3, 0)
 
 
 @given(st.lists(st.integers(0, 200), min_size=50, max_size=200))
