@@ -38,7 +38,7 @@ class WindowTable:
 
     `span` and all times in microseconds, `threshold` at least 1. With `is_distinct` the window counts
     different values, else it adds amounts. `needed` has a bit for each kind of evidence that must be there,
-    of eight at most. `max_strikes` of None: one and a half a key, a million at least, and what the largest
+    of eight at most. `max_strikes` of None: five for four keys, a million at least, and what the largest
     key may need. Up to `few` strikes of a key are packed.
     """
 
@@ -58,7 +58,7 @@ class WindowTable:
         self.terms = Terms(span, threshold, is_distinct, needed)
         self.max_keys = max_keys
         self._few = few
-        self.max_strikes = max_strikes or max(3 * max_keys // 2, 16 * threshold, _FEWEST_STRIKES)
+        self.max_strikes = max_strikes or max(5 * max_keys // 4, 16 * threshold, _FEWEST_STRIKES)
         self.strikes = 0
         """Held now, of all keys; a key with many counts for at least 32."""
         self.evicted = 0
