@@ -48,8 +48,9 @@ class ConfigError(PortwardError):
     exit_status = 78  # EX_CONFIG
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
-        super().__init__("\n".join(str(fault) for fault in faults))
-        self.faults = faults
+        # One thing said for each version of IP is still one thing.
+        self.faults = tuple(dict.fromkeys(faults))
+        super().__init__("\n".join(str(fault) for fault in self.faults))
 
 
 class ProtocolError(PortwardError, ValueError):

@@ -104,9 +104,7 @@ class _Supervisor:
             if child.is_ready:
                 return
             if child.process.poll() is not None:
-                raise PortwardError(
-                    f"the {child.name} ended at its start with status {child.process.returncode}"
-                )
+                raise _StartError(child.name, child.process.returncode)
             if time.monotonic() > deadline:
                 raise PortwardError(f"the {child.name} was not ready within {_READY_SECONDS:g} s")
 
@@ -173,6 +171,14 @@ class _Supervisor:
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
+
+
+class _StartError(PortwardError):
+    """A process of ours ended at its start; its status is ours, since it says what to do."""
+
+    def __init__(self, name: str, status: int) -> None:
+        super().__init__(f"the {name} ended at its start with status {status}")
+        self.exit_status = status if status > 0 else PortwardError.exit_status
 
 
 def run_all(options: argparse.Namespace) -> int:

@@ -13,10 +13,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any, assert_never
 
 from correlator.enforcer import lines
 from correlator.enforcer.action import Action
+from correlator.enforcer.adoption import adopt
 from correlator.enforcer.backend import Backend
 from correlator.enforcer.carrier import Carried, Carrier
 from correlator.enforcer.holdings import Holdings, as_told, new_block
@@ -83,6 +85,8 @@ class Enforcement:
 
         Raises: KernelError, MissingToolError, PermissionDeniedError where blocks are due and cannot be.
         """
+        if self._store.is_begun_anew:
+            self._announce(f"recovered blocks={adopt(self._store, self._kernel, now)}", None)
         expired = self._store.expire_due(now)
         self._holdings = Holdings(self._store.in_force())
         undecided = [self._take_up(row, now) for row in self._store.undecided()]
@@ -196,7 +200,7 @@ class Enforcement:
 
     def blocks(self) -> Iterator[BlockInForce]:
         """Yield the blocks in force, as they are at the call, oldest first."""
-        return map(as_told, tuple(self._store.in_force()))
+        return chain(map(as_told, tuple(self._store.in_force())), map(as_told, self._unwritten.rows()))
 
     def blocked_lines(self) -> list[tuple[str, str]]:
         """Return the blocked file's lines, each with the mode that saw the source."""

@@ -147,7 +147,7 @@ def _hold(number: int, block: BlockRow | NewBlock) -> Held:
     return Held(number, block.request, block.jail, history_line(block), block.mode, block.actions)
 
 
-def as_told(row: BlockRow) -> BlockInForce:
+def as_told(row: BlockRow | NewBlock) -> BlockInForce:
     """Return a row in force as `list` tells it."""
     return BlockInForce(**{name: getattr(row, name) for name in BlockInForce.__dataclass_fields__})
 

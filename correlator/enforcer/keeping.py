@@ -50,6 +50,10 @@ class Keeping:
         """Raise where the backend cannot work on this host."""
         self._backend.check()
 
+    def held(self, now: Micros) -> Mapping[Source, Until]:
+        """Return what the kernel denies, whatever is believed. Raises: KernelError and its like."""
+        return self._backend.list(now=now).elements
+
     def believe(self, ends: Iterable[tuple[Source, Until]]) -> None:
         """Take belief from somewhere else, the kernel left as it is."""
         self._belief = Belief(ends)

@@ -29,7 +29,8 @@ FOLDERS = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 """Where `nft` is looked for: never in a PATH that somebody handed to us."""
 
 _ENVIRONMENT = {"PATH": FOLDERS, "LC_ALL": "C"}
-_TIMEOUT_SECONDS = 60.0
+_TIMEOUT_SECONDS = 20.0
+"""Less than a unit's watchdog waits for us: who hangs is nft, and not we."""
 _LARGEST_BATCH = 500
 """Elements that go over netlink in one transaction; more than that nft carries."""
 _NETLINK_NETFILTER = 12

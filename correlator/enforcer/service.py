@@ -213,8 +213,10 @@ class Service:
             self._enforcement.tend(_now())
         except sqlite3.Error as exc:
             self._complain(f"{self._settings.paths.blocks_database}: {exc}")
-        if self._is_told_to_sync or now >= self._sync_at:
-            self._sync_by_itself()
+        # The kernel counts timeouts on a clock that nobody sets; ours may have been set meanwhile.
+        is_stepped = abs(_clock_offset() - self._clock_offset) > _CLOCK_STEP
+        if self._is_told_to_sync or is_stepped or now >= self._sync_at:
+            self._sync_by_itself(is_thorough=self._is_told_to_sync or is_stepped)
         self._runner.tend()
         self._never_block.refresh(_now(), is_early=True)
         self._tripwire.look()
@@ -225,11 +227,9 @@ class Service:
             notify("WATCHDOG=1")
             self._watchdog_at = now + self._watchdog_every
 
-    def _sync_by_itself(self) -> None:
-        # The kernel counts timeouts on a clock that nobody sets; ours may have been set meanwhile.
-        is_stepped = abs(_clock_offset() - self._clock_offset) > _CLOCK_STEP
+    def _sync_by_itself(self, *, is_thorough: bool) -> None:
         try:
-            self._enforcement.sync(_now(), is_thorough=self._is_told_to_sync or is_stepped)
+            self._enforcement.sync(_now(), is_thorough=is_thorough)
         except (*BackendError, sqlite3.Error) as exc:
             self._complain(f"sync failed, next try in {self._settings.sync_every // SECOND} s: {exc}")
         self._tripwire.look(is_thorough=True)

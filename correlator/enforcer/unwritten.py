@@ -59,6 +59,10 @@ class Unwritten:
         holdings.hold(0, self._rows[row.source])
         return None
 
+    def rows(self) -> tuple[NewBlock, ...]:
+        """Return what waits, oldest first."""
+        return tuple(self._rows.values())
+
     def hold(self, holdings: Holdings) -> None:
         """Put what waits into holdings that were made of the rows."""
         for row in self._rows.values():

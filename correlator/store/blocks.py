@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from correlator.model import Micros, Source, parse_prefix
-from correlator.store.database import DatabaseError, open_database, open_to_read, transaction
+from correlator.store.database import DatabaseError, open_database, open_to_read, say_on_stderr, transaction
 from correlator.store.deeds import DEEDS_SCHEMA, DeedStore
 
 ENDED_KEPT = 100_000
@@ -125,13 +125,22 @@ class BlockStore:
         self.deeds = DeedStore(connection)
         self._ended_kept = ended_kept
         self._since_prune = 0
+        self.is_begun_anew = False
+        """True where the file was damaged or emptied, and this one took its place."""
 
     @classmethod
     def open(cls, path: Path) -> BlockStore:
         """Return the store in the file `path`, made where it is not there."""
-        connection = open_database(path, schema=f"{_SCHEMA};{DEEDS_SCHEMA}", version=_VERSION)
+        was_emptied = path.exists() and path.stat().st_size == 0
+        damage: list[str] = []
+        schema = f"{_SCHEMA};{DEEDS_SCHEMA}"
+        connection = open_database(path, schema=schema, version=_VERSION, say=damage.append)
+        for text in damage:
+            say_on_stderr(text)
         connection.execute(f"PRAGMA wal_autocheckpoint = {_JOURNAL_PAGES}")
-        return cls(connection)
+        store = cls(connection)
+        store.is_begun_anew = was_emptied or bool(damage)
+        return store
 
     def close(self) -> None:
         """Give the file back."""

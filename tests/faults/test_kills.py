@@ -1,26 +1,20 @@
 """SIGKILL, more than two hundred times, at random moments under load: nothing is lost, nothing is doubled."""
 
-import os
 import random
-import signal
-import socket
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from correlator.drill.lab import SCANNER4, Lab
-from correlator.drill.rig import PROCESSES, Rig
+from correlator.drill.rig import PROCESSES
 from correlator.drill.scanner import Scanner
+from tests.faults.hosts import Host
 
 pytestmark = pytest.mark.netns
 
-ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 210
-LONGEST_START_SECONDS = 20.0
 NO_BREAKER = (
     '[jail.portscan]\nfilters = ["portsentry"]\nspoofable_a_minute = 1000000\nactions = ["nftables", "log"]\n'
 )
@@ -32,56 +26,10 @@ present = '''grep -qx $TARGET$ {folder}/blocked-by-log'''
 """
 
 
-class Host:
-    """The three processes, each started by us as a unit would, and killed by us."""
-
-    def __init__(self, lab: Lab, folder: Path) -> None:
-        self.lab = lab
-        self.folder = folder
-        self.rig = Rig(lab, folder, settings=NO_BREAKER + ACTION.format(folder=folder))
-        self._ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._ready.bind(str(folder / "notify"))
-        self._ready.settimeout(LONGEST_START_SECONDS)
-        self.children: dict[str, subprocess.Popen[str]] = {}
-        self.output = (folder / "processes.txt").open("a")
-
-    def start(self, name: str) -> None:
-        """Start one, and wait until it says that it is ready."""
-        self.children[name] = self.lab.victim.popen(
-            *(sys.executable, "-P", "-m", "correlator", name, "--config", str(self.folder)),
-            stdout=self.output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": str(self.folder / "notify")},
-        )
-        while b"READY=1" not in self._ready.recv(4096):
-            pass
-
-    def kill(self, name: str) -> None:
-        """End one at once."""
-        self.children[name].send_signal(signal.SIGKILL)
-        self.children[name].wait()
-
-    def close(self) -> None:
-        """End all."""
-        for child in self.children.values():
-            child.kill()
-            child.wait()
-        self._ready.close()
-        self.output.close()
-
-    def words(self) -> str:
-        """Return all that they printed."""
-        return (self.folder / "processes.txt").read_text(errors="replace")
-
-
 @pytest.fixture
-def host(lab: Lab, tmp_path: Path) -> Iterator[Host]:
+def host(make_host: Callable[..., Host], tmp_path: Path) -> Host:
     """All three, running."""
-    made = Host(lab, tmp_path)
-    for name in ("enforce", "correlate", "probe"):
-        made.start(name)
-    yield made
-    made.close()
+    return make_host(NO_BREAKER + ACTION.format(folder=tmp_path)).start_all()
 
 
 def test_killed_two_hundred_times(host: Host, lab: Lab, wait_until: Callable[..., None]) -> None:
