@@ -17,9 +17,10 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import assert_never
 
-from correlator.evidence import EvidenceBook
-from correlator.filters import Filter, Unreadable
-from correlator.jails import Jail, JailDefinition, Verdict
+from correlator.counting.evidence import EvidenceBook
+from correlator.counting.jails import Jail, JailDefinition, Verdict
+from correlator.lines.syslog import format_instant
+from correlator.matching.filters import Filter, Unreadable
 from correlator.model import (
     SECOND,
     Block,
@@ -37,7 +38,6 @@ from correlator.model import (
     Strike,
 )
 from correlator.reading import OriginCounters, Reader
-from correlator.syslog import format_instant
 
 _SKEW_BEHIND: Micros = 60 * SECOND
 _ADVANCE_EVERY: Micros = 60 * SECOND

@@ -14,12 +14,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from correlator.duplicates import Duplicates
-from correlator.filters import Filter, Line, Unreadable
-from correlator.layouts import TEXT, Layout, Reading, apply_layout
-from correlator.model import SECOND, Chunk, Entries, Entry, Event, Evidence, Micros
-from correlator.prefilter import Prefilter
-from correlator.syslog import (
+from correlator.lines.duplicates import Duplicates
+from correlator.lines.layouts import TEXT, Layout, Reading, apply_layout
+from correlator.lines.syslog import (
     LAST_REPEATED_BY,
     Header,
     StampReader,
@@ -27,6 +24,9 @@ from correlator.syslog import (
     parse_header,
     repeats_of_last,
 )
+from correlator.matching.filters import Filter, Line, Unreadable
+from correlator.matching.prefilter import Prefilter
+from correlator.model import SECOND, Chunk, Entries, Entry, Event, Evidence, Micros
 
 _SKEW_BEHIND: Micros = 60 * SECOND
 _SKEW_AHEAD: Micros = 2 * SECOND

@@ -144,7 +144,7 @@ def own_login() -> Source | None:
 
 def _run_release(options: argparse.Namespace) -> int:
     from correlator.enforcer.protocol import ReleasedAnswer, ReleaseRequest
-    from correlator.syslog import format_instant
+    from correlator.lines.syslog import format_instant
 
     source = None if options.all else parse_prefix(options.address)
     with _enforcer(options) as client:
@@ -175,8 +175,8 @@ def _refused(answer: Answer) -> PortwardError:
 
 
 def _run_history(options: argparse.Namespace) -> int:
+    from correlator.lines.syslog import format_instant
     from correlator.store.blocks import BlockReader, BlockRow
-    from correlator.syslog import format_instant
 
     path = sites.load_settings(options).paths.blocks_database
     source = None if options.address is None else parse_prefix(options.address)

@@ -149,8 +149,8 @@ def _not_enabled(site: Site, text: str, now: Micros) -> Iterator[str]:
     """Yield the filters that no jail listens to and that understand the line."""
     from correlator.config.filters import read_filter
     from correlator.config.site import FilterShelf
-    from correlator.filters import Filter, PatternError, make_line
-    from correlator.syslog import parse_header
+    from correlator.lines.syslog import parse_header
+    from correlator.matching.filters import Filter, PatternError, make_line
 
     identifier = parse_header(text).identifier
     shelf = FilterShelf(site.where.parent / "filters")

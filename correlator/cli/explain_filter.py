@@ -22,7 +22,7 @@ from correlator.errors import ConfigError, Fault
 from correlator.model import SECOND, Event, Micros, printable
 
 if TYPE_CHECKING:
-    from correlator.filters import Filter
+    from correlator.matching.filters import Filter
 
 _NO_INPUT = 66  # EX_NOINPUT
 _BAD_DATA = 65  # EX_DATAERR
@@ -38,7 +38,7 @@ def explain_alone(options: argparse.Namespace) -> int:
     Raises: ConfigError for a filter with faults.
     """
     from correlator.config.filter_references import open_filter
-    from correlator.whole_line_filters import run_filter
+    from correlator.matching.whole_line_filters import run_filter
 
     parameters = dict(_parameters(options.option))
     definition, faults = open_filter(options.filter, parameters)
@@ -107,8 +107,8 @@ def _micros(at: float) -> Micros:
 
 
 def _answer(filter_: Filter, text: str, now: Micros, at: Micros | None) -> dict[str, Any]:
-    from correlator.filters import Unreadable, make_line
-    from correlator.whole_line_filters import WholeLineFilter
+    from correlator.matching.filters import Unreadable, make_line
+    from correlator.matching.whole_line_filters import WholeLineFilter
 
     if isinstance(filter_, WholeLineFilter):
         found = filter_.find(text, now, at=at)
@@ -139,7 +139,7 @@ def _show(text: str, answer: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(answer), flush=True)
         return
-    from correlator.syslog import format_instant
+    from correlator.lines.syslog import format_instant
 
     print(colour(printable(text), "strong"))
     if not answer["matched"]:

@@ -10,8 +10,8 @@ from correlator.model import Event, Micros, Source, printable
 
 if TYPE_CHECKING:
     from correlator.engine import Engine
-    from correlator.filters import Filter, FilterDefinition
-    from correlator.layouts import Reading
+    from correlator.lines.layouts import Reading
+    from correlator.matching.filters import Filter, FilterDefinition
 
 _FEW = 3
 _MOST_MISSES = 5
@@ -23,8 +23,8 @@ def explain_line(
     engine: Engine, text: str, now: Micros, *, only: str | None, ignored_by: Callable[[Source], str | None]
 ) -> dict[str, Any]:
     """Return every step of one line, as data."""
-    from correlator.layouts import TEXT, read_line
-    from correlator.syslog import format_instant
+    from correlator.lines.layouts import TEXT, read_line
+    from correlator.lines.syslog import format_instant
 
     reading = read_line(text, TEXT, arrived=now)
     header = reading.header
@@ -61,9 +61,9 @@ def explain_line(
 
 
 def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dict[str, Any], Event | None]:
-    from correlator.filters import make_line
-    from correlator.prefilter import Prefilter
-    from correlator.syslog import format_instant
+    from correlator.lines.syslog import format_instant
+    from correlator.matching.filters import make_line
+    from correlator.matching.prefilter import Prefilter
 
     identifier = reading.header.identifier
     step: dict[str, Any] = {"filter": filter_.name, "file": filter_.definition.where, "is_for": True}
@@ -104,7 +104,7 @@ def _program(identifier: str) -> str:
 
 def _misses(definition: FilterDefinition, body: str) -> Iterator[dict[str, str]]:
     """Yield how far the patterns get that get somewhere, the nearest miss first."""
-    from correlator.pattern_review import find_reach
+    from correlator.matching.pattern_review import find_reach
 
     if definition.whole_lines is not None:
         return

@@ -14,7 +14,7 @@ from correlator.errors import Fault, PortwardError
 from correlator.model import json_ready, printable
 
 if TYPE_CHECKING:
-    from correlator.filters import FilterDefinition
+    from correlator.matching.filters import FilterDefinition
 
 _LONGEST_SAMPLE = 1 << 20
 _LOGS = Path("/var/log")
@@ -94,7 +94,7 @@ def _shelf(options: argparse.Namespace) -> dict[str, Path]:
 
 def _test(name: str, path: Path) -> tuple[dict[str, Any], list[Fault]]:
     from correlator.config.filter_references import open_filter
-    from correlator.pattern_review import review_filter
+    from correlator.matching.pattern_review import review_filter
 
     definition, faults = open_filter(str(path.absolute()))
     is_ours = definition is not None and definition.whole_lines is None

@@ -142,7 +142,7 @@ def _read_capture(options: argparse.Namespace, settings: ProbeSettings) -> int:
 
 def _run_correlator(options: argparse.Namespace) -> int:
     from correlator.config.site import load_site
-    from correlator.daemon import run_correlator
+    from correlator.daemon.loop import run_correlator
 
     stream = None
     if options.stdin:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from correlator.cli.output import SCHEMA, colour, format_left, print_table
 from correlator.engine import format_decision
+from correlator.lines.syslog import format_instant
 from correlator.model import Block, Ignore, Micros, json_ready, printable
 from correlator.replaying import Change, ChangeKind, Past, Tally, compare
-from correlator.syslog import format_instant
 
 if TYPE_CHECKING:
     from correlator.engine import Engine

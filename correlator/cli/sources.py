@@ -15,8 +15,8 @@ from correlator.cli import site as sites
 from correlator.cli.output import colour, complain, print_json, print_table
 from correlator.cli.status import read_correlator
 from correlator.errors import UnreachableError
+from correlator.lines.syslog import format_instant
 from correlator.model import SECOND, Micros
-from correlator.syslog import format_instant
 
 _HEADINGS = ("SOURCE", "STATE", "POSITION", "BACKLOG", "A MINUTE", "LAST", "SKEW", "FILTERS", "TROUBLE")
 _FILTERS_SHOWN = 4

@@ -135,7 +135,7 @@ def _look_up(source: Source, settings: SiteSettings) -> Known:
 
 def _windows(source: Source, settings: SiteSettings, reader: StateReader, now: Micros) -> Iterator[Window]:
     """Yield every window that its strikes wait in, and of each jail that counts by sources its own."""
-    from correlator.jails import Jail
+    from correlator.counting.jails import Jail
 
     own: dict[tuple[str, str], list[Strike]] = {}
     for strike in reader.strikes(source=source):
@@ -265,8 +265,8 @@ def _ago(at: Micros, now: Micros) -> str:
 
 
 def _print_decision(decision: dict[str, Any]) -> None:
-    from correlator.jails import format_span
-    from correlator.syslog import format_instant
+    from correlator.counting.jails import format_span
+    from correlator.lines.syslog import format_instant
 
     body = decision["body"]
     until = "forever" if decision["until"] is None else format_instant(decision["until"])

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from correlator.config.substitution import BUILT_IN, Substitution
 from correlator.errors import SourceError
-from correlator.filters import Filter, FilterDefinition, PatternDefinition, make_line
+from correlator.lines.syslog import parse_header
+from correlator.matching.filters import Filter, FilterDefinition, PatternDefinition, make_line
 from correlator.model import SECOND, Event, parse_source
-from correlator.syslog import parse_header
 
 ARRIVED = 1_767_225_600 * SECOND
 MOST_SAMPLES = 3  # tests a pattern: more of the same prove no more

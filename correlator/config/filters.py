@@ -13,9 +13,11 @@ from typing import Any
 from correlator.config.jails import read_jail
 from correlator.config.reader import File, Table
 from correlator.config.substitution import Substitution, SubstitutionError, read_substitution
-from correlator.date_patterns import DatePatternError
 from correlator.errors import Fault, JournalMatchError
-from correlator.filters import (
+from correlator.lines.date_patterns import DatePatternError
+from correlator.lines.journal_match import EXPECTED, JournalMatch, parse_journal_match
+from correlator.lines.layouts import TEXT, Layout, check_dates
+from correlator.matching.filters import (
     NOTHING,
     Condition,
     Filter,
@@ -25,8 +27,6 @@ from correlator.filters import (
     PatternError,
     failed_tests,
 )
-from correlator.journal_match import EXPECTED, JournalMatch, parse_journal_match
-from correlator.layouts import TEXT, Layout, check_dates
 
 ALERT_LOG_TOKEN = "$ALERT_LOG$"  # noqa: S105  a token of ours, not a secret
 PACKET_LOG_TOKEN = "$PACKET_LOG$"  # noqa: S105  the same

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from correlator.config.reader import FOREVER, Table, parse_duration
+from correlator.counting.jail_definition import MOST_KINDS, Count, JailDefinition, Key
 from correlator.errors import Fault
-from correlator.jail_definition import MOST_KINDS, Count, JailDefinition, Key
+from correlator.lines.zones import find_zone
 from correlator.model import Micros
-from correlator.zones import find_zone
 
 _NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"

@@ -29,8 +29,8 @@ from correlator.config.portsentry_actions import (
     undo_route,
 )
 from correlator.config.settings import SiteSettings, needs_table
+from correlator.counting.jails import JailDefinition
 from correlator.errors import Fault
-from correlator.jails import JailDefinition
 from correlator.model import SECOND, Micros
 from correlator.settings import (
     PROBE_MODES,

@@ -18,10 +18,10 @@ from correlator.config.filter_draft import (
     is_address,
     quoted,
 )
-from correlator.filters import Condition, Filter, FilterDefinition, PatternDefinition
-from correlator.layouts import Layout, find_text, read_line
+from correlator.lines.layouts import Layout, find_text, read_line
+from correlator.lines.syslog import parse_header
+from correlator.matching.filters import Condition, Filter, FilterDefinition, PatternDefinition
 from correlator.model import parse_source
-from correlator.syslog import parse_header
 
 _KINDS = frozenset({"event_type", "event", "type", "kind", "action", "status", "outcome", "message", "msg"})
 _TIMES = frozenset({"timestamp", "time", "@timestamp", "ts", "date", "datetime"})

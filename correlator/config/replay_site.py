@@ -18,13 +18,13 @@ from correlator.config.jails import read_jail
 from correlator.config.reader import File, Table, near_miss
 from correlator.config.settings import settings_file
 from correlator.config.site import FilterShelf, Site, load_site
+from correlator.counting.jail_definition import JailDefinition
+from correlator.counting.jails import Jail
 from correlator.engine import Engine
 from correlator.errors import ConfigError, Fault
-from correlator.filters import FilterDefinition
-from correlator.jail_definition import JailDefinition
-from correlator.jails import Jail
+from correlator.matching.filters import FilterDefinition
+from correlator.matching.whole_line_filters import run_filter
 from correlator.model import SECOND, Source
-from correlator.whole_line_filters import run_filter
 
 _ROTATED = re.compile(r"(?:\.\d{1,5}|-\d{8}(?:-?\d{2,10})?)?(?:\.(?:gz|bz2|xz|zst))?$")
 _FAIL2BAN_THRESHOLD = 5

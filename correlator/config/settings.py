@@ -17,8 +17,8 @@ from correlator.actions import ActionDefinition
 from correlator.config.jails import is_jail_name, read_jail
 from correlator.config.reader import File, Table, parse_ports
 from correlator.config.tripwire import fit_tripwire, read_tripwire
+from correlator.counting.jails import JailDefinition
 from correlator.errors import Fault
-from correlator.jails import JailDefinition
 from correlator.model import SECOND
 from correlator.settings import (
     ECHOES,

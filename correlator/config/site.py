@@ -19,13 +19,13 @@ from correlator.config.jails import unknown_kinds
 from correlator.config.reader import near_miss
 from correlator.config.settings import SiteSettings, UnknownFilterError, load_settings, settings_file
 from correlator.config.vendor import vendor_folder
+from correlator.counting.jails import Jail, JailDefinition
 from correlator.engine import Engine
 from correlator.errors import Fault
-from correlator.filters import FilterDefinition
-from correlator.jails import Jail, JailDefinition
+from correlator.matching.filters import FilterDefinition
+from correlator.matching.whole_line_filters import run_filter
 from correlator.model import JOURNAL, Source
 from correlator.settings import Paths
-from correlator.whole_line_filters import run_filter
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from correlator.filters import TRANSPORT, FilterDefinition
-from correlator.journal_match import fields_of
-from correlator.needs import ANY_PROGRAM
+from correlator.lines.journal_match import fields_of
+from correlator.matching.filters import TRANSPORT, FilterDefinition
+from correlator.matching.needs import ANY_PROGRAM
+from correlator.matching.whole_line_filters import UID, UNIT
 from correlator.settings import CorrelatorSettings
 from correlator.tailers.journal import NOTHING_WANTED, Wanted
-from correlator.whole_line_filters import UID, UNIT
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from correlator.config.filters import read_filter
+from correlator.counting.jail_definition import JailDefinition
+from correlator.counting.jails import Jail
 from correlator.engine import Engine
-from correlator.filters import FilterDefinition
-from correlator.jail_definition import JailDefinition
-from correlator.jails import Jail
+from correlator.matching.filters import FilterDefinition
+from correlator.matching.whole_line_filters import run_filter
 from correlator.model import SECOND, Chunk
-from correlator.whole_line_filters import run_filter
 from tests.bench.logs import make_auth_log
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from correlator.config.filter_references import open_filter
+from correlator.matching.prefilter import Prefilter
+from correlator.matching.whole_line_filters import WholeLineFilter, run_filter
 from correlator.model import SECOND
-from correlator.prefilter import Prefilter
-from correlator.whole_line_filters import WholeLineFilter, run_filter
 from tests.peers import fail2ban
 from tests.peers.spelling import Speller
 

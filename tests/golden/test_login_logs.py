@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from correlator.config.filters import load_filter
-from correlator.filters import Filter
+from correlator.matching.filters import Filter
 from correlator.model import SECOND, Chunk
 from correlator.reading import Reader
 

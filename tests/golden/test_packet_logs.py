@@ -12,7 +12,7 @@ import pytest
 
 from correlator.config.filters import load_filter
 from correlator.config.reader import File
-from correlator.filters import Filter, Unreadable, make_line
+from correlator.matching.filters import Filter, Unreadable, make_line
 from correlator.model import SECOND
 from correlator.probe.packet_log import IPV4, IPV6, LoggedPacket, format_packet
 from tests.netns.packet_kinds import NOTHING, PACKETS

@@ -11,7 +11,7 @@ import pytest
 
 from correlator.attackalert import ACTIVE, CONNECT, SHUTTING_DOWN, STARTING, end_for_syslog, format_probe
 from correlator.config.filters import load_filter
-from correlator.filters import Filter, make_line
+from correlator.matching.filters import Filter, make_line
 from correlator.model import Event
 from correlator.probe.announce import announce_mode, is_connect, protocol_of
 from correlator.probe.packets import TCP, UDP, Packet

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from correlator.config.filters import load_filter
-from correlator.filters import Filter, make_line
+from correlator.matching.filters import Filter, make_line
 from correlator.model import SECOND
 from tests.netns.packet_kinds import NOTHING, PACKETS, make_source
 from tests.netns.packet_rules import PREROUTING, log_table

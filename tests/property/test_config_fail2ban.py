@@ -16,11 +16,11 @@ from correlator.config.fail2ban.references import (
 )
 from correlator.config.fail2ban.times import parse_time
 from correlator.config.filter_references import open_filter
-from correlator.date_patterns import DatePatternError, expand_patterns
-from correlator.dates import DateReader
-from correlator.expressions import TimeLimit
+from correlator.lines.date_patterns import DatePatternError, expand_patterns
+from correlator.lines.dates import DateReader
+from correlator.lines.expressions import TimeLimit
+from correlator.matching.whole_line_filters import run_filter
 from correlator.model import SECOND
-from correlator.whole_line_filters import run_filter
 
 NOW = 1_795_435_200 * SECOND
 SECTIONS = ("[Definition]\n", "[Init]\n", "[INCLUDES]\n", "[DEFAULT]\n", "[Init?family=inet6]\n")

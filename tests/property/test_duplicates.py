@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from correlator.duplicates import Duplicates
+from correlator.lines.duplicates import Duplicates
 from correlator.model import SECOND
 
 MESSAGES = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("12"), st.integers(0, 6)), max_size=20)

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from correlator.attackalert import format_ip_options, format_probe
 from correlator.config.filters import load_filter
+from correlator.counting.jails import Jail, JailDefinition
 from correlator.engine import Engine, Step
-from correlator.filters import Filter, Unreadable, make_line
-from correlator.jails import Jail, JailDefinition
+from correlator.lines.syslog import format_instant
+from correlator.matching.filters import Filter, Unreadable, make_line
 from correlator.model import SECOND, Block, Chunk, Event, Repeat, parse_source
 from correlator.probe.techniques import UDP_TECHNIQUE, name_technique
-from correlator.syslog import format_instant
 
 NOW = 1_795_357_762 * SECOND
 LOG = "/log/alert.log"

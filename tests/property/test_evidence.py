@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from correlator.evidence import EvidenceBook, StrikePacker
+from correlator.counting.evidence import EvidenceBook, StrikePacker
+from correlator.counting.spans import Row
 from correlator.model import Evidence, Strike, parse_source
-from correlator.spans import Row
 
 SOURCES = st.one_of(
     st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(lambda address: parse_source(str(address))),
@@ -108,7 +108,7 @@ def test_numbers_go_round():
 
 def test_words_that_strangers_choose_fill_no_table(monkeypatch):
     """A pattern may take any word for a protocol; past the bound it is no longer told apart."""
-    monkeypatch.setattr("correlator.evidence._MOST_KINDS", 3)
+    monkeypatch.setattr("correlator.counting.evidence._MOST_KINDS", 3)
     packer = StrikePacker(EvidenceBook(), is_keyed_by_source=True)
     source = parse_source("192.0.2.9")
     items = [packer.pack(_strike(source, "192.0.2.9", protocol=f"P{n}")) for n in range(50)]

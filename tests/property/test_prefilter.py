@@ -4,11 +4,11 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from correlator.filters import Filter, FilterDefinition, PatternDefinition, make_line
+from correlator.lines.syslog import parse_header, repeats_of_last
+from correlator.matching.filters import Filter, FilterDefinition, PatternDefinition, make_line
+from correlator.matching.needs import Need, required_literal, required_text
+from correlator.matching.prefilter import Prefilter
 from correlator.model import SECOND
-from correlator.needs import Need, required_literal, required_text
-from correlator.prefilter import Prefilter
-from correlator.syslog import parse_header, repeats_of_last
 
 NOW = 1_795_357_762 * SECOND
 WORDS = ["attackalert: ", "Failed", " from ", "xyz", "é", "SRC=", "failed", "\udcff"]

@@ -3,9 +3,9 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from correlator.layouts import Layout, read_line
+from correlator.lines.layouts import Layout, read_line
+from correlator.lines.syslog import StampReader, parse_header, read_stamp, repeats_of_last
 from correlator.model import SECOND
-from correlator.syslog import StampReader, parse_header, read_stamp, repeats_of_last
 
 DAY = 86_400 * SECOND
 NOW = 1_795_357_762 * SECOND

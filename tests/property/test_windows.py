@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from correlator.long_windows import LongWindow
-from correlator.spans import Row, Terms, reach_of_few
-from correlator.windows import WindowTable
+from correlator.counting.long_windows import LongWindow
+from correlator.counting.spans import Row, Terms, reach_of_few
+from correlator.counting.windows import WindowTable
 
 STRIKES = st.lists(
     st.builds(Row, st.integers(0, 60), st.integers(1, 3), st.integers(0, 7), st.just(b"")), max_size=30

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from correlator.config.filters import read_filter
-from correlator.filters import Filter
+from correlator.matching.filters import Filter
 from correlator.model import SECOND, Chunk
 from correlator.reading import Reader
 from tests.bench.logs import make_auth_log

@@ -7,7 +7,7 @@ import pytest
 
 from correlator.cli import main
 from correlator.config.filters import load_filter
-from correlator.pattern_review import review_filter
+from correlator.matching.pattern_review import review_filter
 
 FAULTY = """
 identifiers = ["knockd"]

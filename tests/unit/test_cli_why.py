@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from correlator.cli import main
-from correlator.jails import Jail, JailDefinition, Key
+from correlator.counting.jails import Jail, JailDefinition, Key
 from correlator.model import SECOND, Event, Evidence, Outcome, OutcomeKind, parse_source
 from correlator.store.state import State
 

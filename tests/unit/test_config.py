@@ -9,8 +9,8 @@ import pytest
 from correlator.config.filters import load_filter
 from correlator.config.reader import parse_duration, parse_ports
 from correlator.config.site import load_site
-from correlator.jail_definition import MOST_KINDS
-from correlator.jails import Count, Key
+from correlator.counting.jail_definition import MOST_KINDS
+from correlator.counting.jails import Count, Key
 from correlator.model import SECOND
 from correlator.settings import CorrelatorSettings, EnforcerSettings, Paths, ProbeSettings
 

@@ -13,8 +13,8 @@ from correlator.config.fail2ban.jail_settings import load_fail2ban_settings
 from correlator.config.fail2ban.references import parse_reference
 from correlator.config.fail2ban.times import parse_time
 from correlator.config.site import load_site
+from correlator.daemon.reload import WatchedFiles
 from correlator.model import SECOND, parse_source
-from correlator.reload import WatchedFiles
 
 FILTER = "[Definition]\nfailregex = ^ fail from <HOST>$\n"
 DEFAULTS = (

@@ -21,7 +21,7 @@ from correlator.config.portsentry_actions import response_actions, undo_route
 from correlator.config.portsentry_import import format_portward_toml
 from correlator.config.portsentry_settings import expand_modes, map_threshold, settings_from_portsentry
 from correlator.config.site import load_site
-from correlator.filters import Filter, failed_tests
+from correlator.matching.filters import Filter, failed_tests
 from correlator.model import SECOND
 
 ROOT = Path(__file__).parents[2]

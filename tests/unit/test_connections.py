@@ -1,6 +1,6 @@
 """Lines of one connection count together: what follows from which order of them."""
 
-from correlator.connections import Connections
+from correlator.matching.connections import Connections
 from correlator.model import SECOND
 
 ADDRESS = {"ip4": "192.0.2.1"}

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from correlator.date_patterns import DatePatternError, expand_patterns
-from correlator.dates import DateReader
-from correlator.expressions import TimeLimit
+from correlator.lines.date_patterns import DatePatternError, expand_patterns
+from correlator.lines.dates import DateReader
+from correlator.lines.expressions import TimeLimit
 from correlator.model import SECOND
 
 NOW = int(datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()) * SECOND

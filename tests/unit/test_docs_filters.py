@@ -8,7 +8,7 @@ import pytest
 
 from correlator.cli import main
 from correlator.config.filters import load_filter
-from correlator.pattern_review import review_filter
+from correlator.matching.pattern_review import review_filter
 
 GUIDE = (Path(__file__).parents[2] / "docs/filters.md").read_text()
 EXAMPLES = dict(re.findall(r"<!-- example: (\w+) -->\n```toml\n(.*?)```", GUIDE, re.DOTALL))

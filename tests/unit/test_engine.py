@@ -7,11 +7,11 @@ import pytest
 
 from correlator.attackalert import format_ip_options, format_probe
 from correlator.config.filters import load_filter
+from correlator.counting.jails import Jail, JailDefinition
 from correlator.engine import Engine, Step, format_decision
-from correlator.filters import Filter, FilterDefinition, PatternDefinition
-from correlator.jails import Jail, JailDefinition
+from correlator.lines.syslog import format_instant
+from correlator.matching.filters import Filter, FilterDefinition, PatternDefinition
 from correlator.model import SECOND, Block, Chunk, Outcome, OutcomeKind, Release, Repeat, parse_source
-from correlator.syslog import format_instant
 
 NOW = 1_795_357_762 * SECOND
 LOG = "/log/alert.log"

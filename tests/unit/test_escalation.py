@@ -2,7 +2,7 @@
 
 import pytest
 
-from correlator.escalation import Escalation
+from correlator.counting.escalation import Escalation
 
 HOUR = 3600
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from correlator.config.filters import load_filter
-from correlator.filters import Filter, failed_tests, make_line
+from correlator.matching.filters import Filter, failed_tests, make_line
 from correlator.model import SECOND, Event, parse_source
 
 FOLDER = Path(__file__).parents[2] / "filters"

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from correlator.breaker import Breaker
-from correlator.jails import Count, Jail, JailDefinition, Key, format_span
+from correlator.counting.breaker import Breaker
+from correlator.counting.jails import Count, Jail, JailDefinition, Key, format_span
 from correlator.model import SECOND, Block, Event, Evidence, Ignore, parse_source
 
 START = 1_795_357_762 * SECOND
@@ -446,7 +446,7 @@ def test_by_user_a_window_of_denied_sources_is_used_up():
 
 def test_only_so_many_releases_are_remembered(monkeypatch):
     """The one that was released longest ago is forgotten, and who is released again is the latest."""
-    monkeypatch.setattr("correlator.deciding._MOST_FORGIVEN", 2)
+    monkeypatch.setattr("correlator.counting.deciding._MOST_FORGIVEN", 2)
     jail = _jail(key=Key.USER, threshold=5)
     for number in (1, 2, 3):
         _judge(jail, _event(f"192.0.2.{number}", user="root"))
@@ -459,7 +459,7 @@ def test_only_so_many_releases_are_remembered(monkeypatch):
 
 def test_growing_lengths_are_forgotten_with_time_and_bounded(monkeypatch):
     """As many as the database keeps; a quiet moment drops what is over."""
-    monkeypatch.setattr("correlator.deciding._MOST_ESCALATED", 1)
+    monkeypatch.setattr("correlator.counting.deciding._MOST_ESCALATED", 1)
     jail = _jail(escalate=(SECOND, 60 * SECOND), remember=60 * SECOND)
     for number in (1, 2):
         _judge(jail, _event(f"192.0.2.{number}"))

@@ -3,11 +3,11 @@
 import pytest
 
 from correlator.config.filters import load_filter
+from correlator.counting.jails import Jail, JailDefinition
 from correlator.engine import Engine
 from correlator.errors import JournalMatchError
-from correlator.filters import Filter
-from correlator.jails import Jail, JailDefinition
-from correlator.journal_match import parse_journal_match
+from correlator.lines.journal_match import parse_journal_match
+from correlator.matching.filters import Filter
 from correlator.model import JOURNAL, SECOND, Entries, Entry
 
 NOW = 1_795_357_762 * SECOND

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from correlator.jails import Jail, JailDefinition
+from correlator.counting.jails import Jail, JailDefinition
+from correlator.counting.neighbours import Neighbours
 from correlator.model import SECOND, Event, Evidence, parse_prefix, parse_source
-from correlator.neighbours import Neighbours
 
 HOUR = 3600 * SECOND
 

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
+from correlator.daemon.outbox import Outbox
 from correlator.enforcer import protocol
 from correlator.model import SECOND, Block, Outcome, OutcomeKind, parse_source
-from correlator.outbox import Outbox
 
 NOW = 1_795_357_762 * SECOND
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from correlator.config.filters import read_filter
+from correlator.matching.pattern_cost import UNBOUNDED, bound_tries
+from correlator.matching.pattern_review import find_slow_line
 from correlator.model import SECOND
-from correlator.pattern_cost import UNBOUNDED, bound_tries
-from correlator.pattern_review import find_slow_line
 
 LENGTH = 256
 FILTERS = sorted((Path(__file__).parents[2] / "filters").glob("*.toml"))

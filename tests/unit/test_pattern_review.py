@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from correlator.config.filters import read_filter
-from correlator.filters import Condition, FilterDefinition, FilterTest, PatternDefinition
-from correlator.layouts import Layout
+from correlator.lines.layouts import Layout
+from correlator.matching.filters import Condition, FilterDefinition, FilterTest, PatternDefinition
+from correlator.matching.pattern_review import find_reach, find_slow_line, review_expression, review_filter
 from correlator.model import SECOND
-from correlator.pattern_review import find_reach, find_slow_line, review_expression, review_filter
 
 FILTERS = sorted((Path(__file__).parents[2] / "filters").glob("*.toml"))
 ADDRESS = r"(?P<source>[0-9a-fA-F.:]{2,45})"

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from correlator.filters import Condition, Filter, FilterDefinition, PatternDefinition, PatternError
-from correlator.layouts import Layout
+from correlator.lines.layouts import Layout
+from correlator.lines.syslog import format_instant
+from correlator.matching.filters import Condition, Filter, FilterDefinition, PatternDefinition, PatternError
 from correlator.model import SECOND, Chunk
 from correlator.reading import Reader
-from correlator.syslog import format_instant
 
 NOW = 1_795_357_762 * SECOND
 LOG = "/log/x"

@@ -1,11 +1,11 @@
 """Replays: several logs in the order of their times, the same answer every time, what a change changes."""
 
+from correlator.counting.jails import Count, Jail, JailDefinition
 from correlator.engine import Engine
-from correlator.filters import Filter, FilterDefinition, PatternDefinition
-from correlator.jails import Count, Jail, JailDefinition
+from correlator.lines.syslog import format_instant
+from correlator.matching.filters import Filter, FilterDefinition, PatternDefinition
 from correlator.model import SECOND, Block, Chunk, Ignore
 from correlator.replaying import ChangeKind, Past, Tally, compare, replay
-from correlator.syslog import format_instant
 
 NOW = 1_795_357_762 * SECOND
 KNOCK = PatternDefinition("knock", r"^knock from (?P<source>\S+)$")

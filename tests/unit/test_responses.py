@@ -2,9 +2,9 @@
 
 import pytest
 
+from correlator.daemon.responses import Responses
 from correlator.enforcer.protocol import DeedEvent
 from correlator.model import parse_prefix
-from correlator.responses import Responses
 
 
 def deed(**more):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from correlator.jails import Jail, JailDefinition
+from correlator.counting.jails import Jail, JailDefinition
 from correlator.model import (
     SECOND,
     Block,

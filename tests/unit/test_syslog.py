@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from correlator.lines.syslog import format_instant, parse_header, read_stamp, repeats_of_last
 from correlator.model import SECOND
-from correlator.syslog import format_instant, parse_header, read_stamp, repeats_of_last
 
 MOMENT = 1_795_357_762 * SECOND  # 2026-11-22T14:29:22Z
 BODY = "attackalert: TCP SYN/Normal scan from host: 192.0.2.2/192.0.2.2 to TCP port: 1"

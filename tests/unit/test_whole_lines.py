@@ -5,12 +5,18 @@ from dataclasses import replace
 import pytest
 
 from correlator.errors import SourceError
-from correlator.filters import FilterDefinition, PatternDefinition, PatternError, Unreadable, make_line
-from correlator.journal_match import parse_journal_match
+from correlator.lines.journal_match import parse_journal_match
+from correlator.matching.filters import (
+    FilterDefinition,
+    PatternDefinition,
+    PatternError,
+    Unreadable,
+    make_line,
+)
+from correlator.matching.prefilter import Prefilter
+from correlator.matching.whole_line_filters import WholeLineFilter, run_filter
+from correlator.matching.whole_lines import WholeLines
 from correlator.model import SECOND, Entry, Event, parse_source
-from correlator.prefilter import Prefilter
-from correlator.whole_line_filters import WholeLineFilter, run_filter
-from correlator.whole_lines import WholeLines
 
 NOW = 1_795_435_200 * SECOND
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from correlator.config.fail2ban.expression_tags import expand_expression
 from correlator.config.fail2ban.resolver import DEFINITION, Resolver
 from correlator.config.fail2ban.sections import load_sections
-from correlator.date_patterns import DatePatternError, expand_patterns
 from correlator.errors import Fault, JournalMatchError
-from correlator.expressions import ExpressionError, compile_expression
-from correlator.filters import FilterDefinition, PatternDefinition
-from correlator.journal_match import EXPECTED, JournalMatch, parse_journal_match
-from correlator.whole_lines import IDENTITIES, WholeLines
+from correlator.lines.date_patterns import DatePatternError, expand_patterns
+from correlator.lines.expressions import ExpressionError, compile_expression
+from correlator.lines.journal_match import EXPECTED, JournalMatch, parse_journal_match
+from correlator.matching.filters import FilterDefinition, PatternDefinition
+from correlator.matching.whole_lines import IDENTITIES, WholeLines
 
 OPTIONS = ("prefregex", "failregex", "ignoreregex", "maxlines", "datepattern", "journalmatch", "usedns")
 _MOST_LINES = 1000

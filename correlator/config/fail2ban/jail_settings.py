@@ -27,11 +27,11 @@ from correlator.config.fail2ban.sections import SubstitutionError, load_sections
 from correlator.config.fail2ban.times import parse_time
 from correlator.config.gaps import Gap
 from correlator.config.settings import SiteSettings, needs_table
+from correlator.counting.jails import JailDefinition
 from correlator.errors import Fault
-from correlator.jails import JailDefinition
+from correlator.lines.zones import find_zone
 from correlator.model import SECOND, Micros
 from correlator.settings import CorrelatorSettings, EnforcerSettings, Paths, ProbeSettings
-from correlator.zones import find_zone
 
 PREFIX = "fail2ban:"
 _SETTINGS_FILE = "fail2ban.conf"

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from correlator.deciding import Decider, JailCounters
-from correlator.evidence import EvidenceBook, StrikePacker, Struck
-from correlator.jail_definition import PROOF, Count, JailDefinition, Key, format_span
+from correlator.counting.deciding import Decider, JailCounters
+from correlator.counting.evidence import EvidenceBook, StrikePacker, Struck
+from correlator.counting.jail_definition import PROOF, Count, JailDefinition, Key, format_span
+from correlator.counting.spans import Reach
+from correlator.counting.windows import WindowTable
 from correlator.model import Block, Event, Ignore, Micros, Repeat, Source, Strike
-from correlator.spans import Reach
-from correlator.windows import WindowTable
 
 __all__ = ["Count", "Jail", "JailCounters", "JailDefinition", "Key", "Verdict", "format_span"]
 _LONGEST_KEY = 255

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from correlator.pattern_tree import OPENINGS, REPEATS, is_at, parse_expression, takes
+from correlator.matching.pattern_tree import OPENINGS, REPEATS, is_at, parse_expression, takes
 
 _CHARACTERS = tuple(chr(code) for code in (*range(128), 0x85, 0xA0, 0xE9, 0x660, 0xDCFF))
 """ASCII, and of the rest a space, a letter, a digit and a byte that is none: classes tell no more apart."""

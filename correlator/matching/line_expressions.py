@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from correlator.needs import ANY_PROGRAM, Need
-from correlator.syslog import HEADER
+from correlator.lines.syslog import HEADER
+from correlator.matching.needs import ANY_PROGRAM, Need
 
 _FEW = 16
 _COMMON = b";<>QZXJKVYW'GHUBFLMPDTRNOSICAE|_,=)([]/.\"-:zqxjkvywbpgmhfdcu9876543210lnrtsaioe "

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable
 
 from correlator.alerts.writer import AlertLog, Syslog, Writer
+from correlator.daemon.responses import Responses
 from correlator.enforcer.protocol import DeedEvent
 from correlator.model import Block, Event
-from correlator.responses import Responses
 from correlator.settings import ProbeSettings
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from correlator.attackalert import mode_of
+from correlator.daemon.responses import last_probe
 from correlator.enforcer.client import EnforcerClient
 from correlator.enforcer.protocol import (
     BlockRequest,
@@ -27,7 +28,6 @@ from correlator.enforcer.protocol import (
 )
 from correlator.errors import PermissionDeniedError, ProtocolError, UnreachableError
 from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Source, printable
-from correlator.responses import last_probe
 
 _ANSWER_SECONDS = 0.002
 _RECONNECT_EVERY: Micros = SECOND // 5

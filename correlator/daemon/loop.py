@@ -22,6 +22,12 @@ import time
 from collections.abc import Callable
 
 from correlator.config.site import Site, build_engine
+from correlator.daemon.memory import Memory
+from correlator.daemon.outbox import Outbox
+from correlator.daemon.reload import Reload, WatchedFiles, find_restarts, list_problems, load_anew
+from correlator.daemon.report import describe_engine, describe_sources
+from correlator.daemon.response_log import ResponseLog
+from correlator.daemon.responses import Responses
 from correlator.enforcer.lines import Printer
 from correlator.enforcer.never_block import NeverBlock
 from correlator.enforcer.protocol import DeedEvent
@@ -37,13 +43,7 @@ from correlator.kernel.process import (
     notify,
     run_ahead,
 )
-from correlator.memory import Memory
 from correlator.model import SECOND, Block, Micros, Outcome, OutcomeKind, Source, printable
-from correlator.outbox import Outbox
-from correlator.reload import Reload, WatchedFiles, find_restarts, list_problems, load_anew
-from correlator.report import describe_engine, describe_sources
-from correlator.response_log import ResponseLog
-from correlator.responses import Responses
 from correlator.status_file import StatusFile
 from correlator.tailers.nudge import NudgeReceiver
 from correlator.tailers.plan import plan_sources

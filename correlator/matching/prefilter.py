@@ -14,9 +14,14 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-from correlator.line_expressions import PLAIN, expression_of_bodies, expression_of_lines, fewest_texts
-from correlator.needs import ANY_PROGRAM, Need
-from correlator.syslog import REPEATS_LAST
+from correlator.lines.syslog import REPEATS_LAST
+from correlator.matching.line_expressions import (
+    PLAIN,
+    expression_of_bodies,
+    expression_of_lines,
+    fewest_texts,
+)
+from correlator.matching.needs import ANY_PROGRAM, Need
 
 _REPEATED = Need(None, texts=(REPEATS_LAST,))
 

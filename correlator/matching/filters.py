@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 import regex
 
 from correlator.errors import SourceError
-from correlator.journal_match import JournalMatch
-from correlator.layouts import TEXT, Layout, find_text, json_literal, read_line
+from correlator.lines.journal_match import JournalMatch
+from correlator.lines.layouts import TEXT, Layout, find_text, json_literal, read_line
+from correlator.lines.syslog import Header
+from correlator.matching.needs import ANY_PROGRAM, Need, required_text
+from correlator.matching.pattern_cost import bound_tries
+from correlator.matching.whole_lines import WholeLines
 from correlator.model import SECOND, Entry, Event, Evidence, Micros, parse_source
-from correlator.needs import ANY_PROGRAM, Need, required_text
-from correlator.pattern_cost import bound_tries
-from correlator.syslog import Header
-from correlator.whole_lines import WholeLines
 
 NOTHING = "nothing"
 TRANSPORT = "_TRANSPORT"

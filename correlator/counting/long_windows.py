@@ -17,8 +17,8 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 
+from correlator.counting.spans import Reach, Row, Terms, measure_of
 from correlator.model import Micros
-from correlator.spans import Reach, Row, Terms, measure_of
 
 _BLOCK = 256
 _NEVER: Micros = 1 << 62

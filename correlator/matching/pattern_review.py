@@ -13,10 +13,9 @@ from typing import Any
 
 import regex
 
-from correlator.filters import Filter, FilterDefinition, PatternDefinition, make_line
-from correlator.model import SECOND, Event, Micros
-from correlator.needs import required_literal
-from correlator.pattern_tree import (
+from correlator.matching.filters import Filter, FilterDefinition, PatternDefinition, make_line
+from correlator.matching.needs import required_literal
+from correlator.matching.pattern_tree import (
     ALPHABET,
     CLOSINGS,
     LONG,
@@ -29,6 +28,7 @@ from correlator.pattern_tree import (
     parse_expression,
     pumps,
 )
+from correlator.model import SECOND, Event, Micros
 
 _VICTIMS = {4: "198.51.100.66", 6: "2001:db8:66::66"}
 _WRITTEN_BY_THE_SERVICE = frozenset({"source", "port", "protocol", "count"})

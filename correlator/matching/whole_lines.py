@@ -18,13 +18,13 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from correlator.connections import Connections, Failure, Value
-from correlator.date_patterns import expand_patterns
-from correlator.dates import DateReader, Stamp, first_of_year, year_of
-from correlator.expressions import TimeLimit, compile_expression
+from correlator.lines.date_patterns import expand_patterns
+from correlator.lines.dates import DateReader, Stamp, first_of_year, year_of
+from correlator.lines.expressions import TimeLimit, compile_expression
+from correlator.lines.zones import find_zone
+from correlator.matching.connections import Connections, Failure, Value
+from correlator.matching.needs import required_literal, required_text
 from correlator.model import SECOND, Micros
-from correlator.needs import required_literal, required_text
-from correlator.zones import find_zone
 
 _ALTERNATIVE = re.compile(r"(alt|tuple)_(.*?)(?:_\d+)?", re.DOTALL)
 _SKIPPED = re.compile(r"skiplines\d+")

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from correlator.breaker import Breaker
-from correlator.escalation import Escalation
-from correlator.evidence import EvidenceBook, Struck
-from correlator.jail_definition import PROOF, JailDefinition
+from correlator.counting.breaker import Breaker
+from correlator.counting.escalation import Escalation
+from correlator.counting.evidence import EvidenceBook, Struck
+from correlator.counting.jail_definition import PROOF, JailDefinition
+from correlator.counting.neighbours import Neighbours
+from correlator.counting.spans import Reach
 from correlator.model import Block, Evidence, Ignore, Micros, Repeat, Source
-from correlator.neighbours import Neighbours
-from correlator.spans import Reach
 
 _EVIDENCE_LINES = 20
 _EVIDENCE_CHARACTERS = 16_384

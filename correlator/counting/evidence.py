@@ -12,8 +12,8 @@ from collections import deque
 from struct import Struct
 from typing import NamedTuple
 
+from correlator.counting.spans import Row
 from correlator.model import Evidence, Micros, Source, Strike, parse_prefix, parse_source
-from correlator.spans import Row
 
 _MOST_LINES = 50_000
 _MOST_CHARACTERS = 10_000_000

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from correlator.date_patterns import DatePatternError, DateTemplate, Kind
-from correlator.expressions import ExpressionError, TimeLimit, compile_expression
+from correlator.lines.date_patterns import DatePatternError, DateTemplate, Kind
+from correlator.lines.expressions import ExpressionError, TimeLimit, compile_expression
+from correlator.lines.zones import find_zone
 from correlator.model import SECOND, Micros
-from correlator.zones import find_zone
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -22,9 +22,9 @@ from itertools import islice
 from operator import attrgetter, or_
 from struct import Struct
 
-from correlator.long_windows import LongWindow
+from correlator.counting.long_windows import LongWindow
+from correlator.counting.spans import Reach, Row, Terms, measure_of, reach_of_few, thin_few
 from correlator.model import Micros
-from correlator.spans import Reach, Row, Terms, measure_of, reach_of_few, thin_few
 
 _FEW = 32
 _FEWEST_STRIKES = 1_000_000

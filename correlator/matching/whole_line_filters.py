@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from types import MappingProxyType
 
-from correlator.date_patterns import DatePatternError
 from correlator.errors import SourceError
-from correlator.expressions import ExpressionError, TimeLimit
-from correlator.filters import Filter, FilterDefinition, Line, PatternError, Unreadable
+from correlator.lines.date_patterns import DatePatternError
+from correlator.lines.expressions import ExpressionError, TimeLimit
+from correlator.lines.syslog import format_entry
+from correlator.matching.filters import Filter, FilterDefinition, Line, PatternError, Unreadable
+from correlator.matching.needs import Need
+from correlator.matching.whole_lines import Finding, WholeLineReader, WholeLines
 from correlator.model import JOURNAL, SECOND, Entry, Event, Micros, parse_prefix
-from correlator.needs import Need
-from correlator.syslog import format_entry
-from correlator.whole_lines import Finding, WholeLineReader, WholeLines
 
 UID = "_UID"
 UNIT = "_SYSTEMD_UNIT"

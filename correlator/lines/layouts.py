@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from correlator.date_patterns import LINE_START, DatePatternError, expand_patterns
-from correlator.dates import DateReader, Stamp
-from correlator.expressions import TimeLimit
+from correlator.lines.date_patterns import LINE_START, DatePatternError, expand_patterns
+from correlator.lines.dates import DateReader, Stamp
+from correlator.lines.expressions import TimeLimit
+from correlator.lines.syslog import Header, parse_header, read_stamp
 from correlator.model import SECOND, Micros
-from correlator.syslog import Header, parse_header, read_stamp
 
 _MARKS = ("@cee:", "@json:")
 _LATEST_YEAR = 2099

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from correlator.pattern_tree import REPEATS, begins_with, parse_expression
+from correlator.matching.pattern_tree import REPEATS, begins_with, parse_expression
 
 _SHORTEST = 3  # shorter text is found in nearly every line: not worth looking for
 ANY_PROGRAM = "*"

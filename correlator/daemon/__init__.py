@@ -1,0 +1,1 @@
+"""The correlator's process: its loop, what it writes down and tells, and what it asks of the enforcer."""

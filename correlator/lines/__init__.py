@@ -1,0 +1,1 @@
+"""How a log's lines are laid out: headers, dates, records, journal fields; messages that come twice. Pure."""
