@@ -36,7 +36,7 @@ from correlator.kernel.process import (
 )
 from correlator.model import SECOND, Micros
 from correlator.probe.loop import Timer, read_monotonic, signals_as_bytes
-from correlator.probe.packet_log import LoggedPacket, format_packet
+from correlator.probe.packet_log import LoggedPacket, format_packet, packed_source
 from correlator.probe.rate_limit import RateLimit
 from correlator.settings import ProbeSettings
 from correlator.status_file import StatusFile
@@ -176,7 +176,7 @@ class _PacketLog:
         self._log = log
         self._nudge = nudge
         self._host = socket.gethostname().partition(".")[0] or "localhost"
-        self._limit = RateLimit(settings.lines_a_second)
+        self._limit = RateLimit(settings.lines_a_second, is_shared=True)
         self._devices = _Devices()
         self._stamps = Stamps()
         self._counts = {"packets": 0, "lines": 0, "left_out": 0, "unknown": 0}
@@ -212,10 +212,11 @@ class _PacketLog:
         for attributes in self._groups.receive():
             now = read_monotonic()
             self._counts["packets"] += 1
-            text = format_packet(read_packet(attributes, self._devices, now))
+            packet = read_packet(attributes, self._devices, now)
+            text = format_packet(packet)
             if text is None:
                 self._counts["unknown"] += 1
-            elif not self._limit.admits(now):
+            elif not self._limit.admits(now, packed_source(packet)):
                 self._counts["left_out"] += 1
             else:
                 self._counts["lines"] += 1

@@ -67,6 +67,11 @@ def format_packet(packet: LoggedPacket) -> str | None:
     return " ".join((devices, *link, *parts, *mark))
 
 
+def packed_source(packet: LoggedPacket) -> bytes:
+    """Return the address that sent it, packed; empty where it ends before that."""
+    return packet.payload[12:16] if packet.protocol == IPV4 else packet.payload[8:24]
+
+
 def _ipv4(data: bytes) -> Iterator[str]:
     if len(data) < 20:
         yield "INCOMPLETE"

@@ -70,8 +70,8 @@ class Watch:
         self.counters = Counters()
         self._settings = settings
         self.in_use = {TCP: PortsInUse(settings.linger), UDP: PortsInUse(settings.linger)}
-        self.limit = RateLimit(settings.lines_a_second)
-        self.proven_limit = RateLimit(settings.lines_a_second)
+        self.limit = RateLimit(settings.lines_a_second, is_shared=not settings.compat)
+        self.proven_limit = RateLimit(settings.lines_a_second, is_shared=not settings.compat)
         """For finished handshakes: a flood of forged packets must not keep them out of the log."""
         self.own_addresses: frozenset[bytes] = frozenset()
         self._watched = {TCP: _mark_tcp(settings), UDP: _mark_udp(settings)}
@@ -142,7 +142,7 @@ class Watch:
         if technique is None:
             counters.unreadable += 1
             return _NO_LINES
-        if not self.limit.admits(now):
+        if not self.limit.admits(now, source):
             counters.left_out += 1
             return _NO_LINES
         flaw = find_flaw(packet, data, is_verified=is_verified)
@@ -170,7 +170,7 @@ class Watch:
         if not has_ip_options:
             return (line,)
         # the second line needs a place of its own in this second, or a flood of options doubles the log
-        if not self.limit.admits(now):
+        if not self.limit.admits(now, source):
             counters.left_out += 1
             return (line,)
         return line, format_ip_options(name, address, PROTOCOLS[protocol], port)
@@ -189,7 +189,7 @@ class Watch:
             self.counters.own += 1
             return _NO_LINES
         limit = self.proven_limit if protocol == TCP else self.limit
-        if not limit.admits(now):
+        if not limit.admits(now, source):
             self.counters.left_out += 1
             return _NO_LINES
         if self._is_ignored(source):
@@ -218,7 +218,7 @@ class Watch:
             return _NO_LINES
         if destination not in self.own_addresses or self._is_unjudged(source, device):
             return _NO_LINES
-        if not self.limit.admits(now):
+        if not self.limit.admits(now, source):
             self.counters.left_out += 1
             return _NO_LINES
         if self._passes_over(source):

@@ -11,6 +11,7 @@ from correlator.drill.lab import GATEWAY4, SCANNER4, VICTIM4, Lab
 from correlator.drill.packets import Route, build_tcp
 from correlator.drill.rig import Rig
 from correlator.drill.scanner import Scanner
+from tests.faults.hosts import Host
 
 pytestmark = pytest.mark.netns
 
@@ -85,6 +86,23 @@ def test_a_flood_of_forged_senders(lab: Lab, tmp_path: Path, wait_until: Callabl
         assert any("probes left out of the log" in line for line in lines)
         assert rig.printed().count("breaker open") <= 3
         assert SCANNER4 not in denied
+
+
+def test_a_blocked_host_that_floods_hides_no_other(
+    make_host: Callable[..., Host], lab: Lab, wait_until: Callable[..., None]
+) -> None:
+    """Its packets are seen before the firewall drops them and would fill the log for hours."""
+    host = make_host("[probe]\nlines_a_second = 40\n").start_all()
+    lab.add_scanner_address(ATTACKER)
+    with Scanner(lab) as scanner:
+        scanner.send_tcp(79)
+        wait_until(lambda: set(host.rig.denied()) == {SCANNER4})
+        flood = [scanner.frame(build_tcp(Route(SCANNER4, 4000, VICTIM4, port))) for port in range(200, 400)]
+        for frame in flood:
+            scanner.send_frame(frame)
+        scanner.send_tcp(79, source=ATTACKER)
+        wait_until(lambda: set(host.rig.denied()) == {SCANNER4, ATTACKER})
+        wait_until(lambda: "probes left out of the log" in host.rig.alert_log.read_text())
 
 
 def _renumbered(frame: bytes, round_: int) -> bytes:

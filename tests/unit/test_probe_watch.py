@@ -145,16 +145,30 @@ def test_a_connection_does_not_blind_its_port(watch: Watch, kernel: Kernel) -> N
 
 def test_a_flood_asks_the_kernel_no_more_than_it_writes(kernel: Kernel) -> None:
     """Both are bounded by the lines a second, and the rest is counted."""
-    watch = make_watch(kernel, ProbeSettings(lines_a_second=10))
+    watch = make_watch(kernel, ProbeSettings(lines_a_second=10, compat=True))
     lines = [watch.judge(probe(1 + number % 100), "eth0", number, b"") for number in range(1000)]
     assert sum(map(len, lines)) == len(kernel.asked) == 10
     assert watch.counters.left_out == 990
     assert watch.limit.take_left_out(10 + SECOND) == 990
 
 
+def test_one_host_that_floods_hides_no_other_scan(kernel: Kernel) -> None:
+    """However fast it sends, blocked as it may be: our socket stands before the firewall's drops."""
+    watch = make_watch(kernel, ProbeSettings(lines_a_second=100))
+    other = build_tcp(Route("192.0.2.3", 4444, "192.0.2.1", 79))
+    scan = parse_packet(4, other, len(other))
+    found = 0
+    for number in range(10_000):
+        watch.judge(probe(1 + number % 100), "eth0", number, b"")
+        if number % 5000 == 4999:
+            found += len(watch.judge(scan, "eth0", number, other))
+    assert found == 2
+    assert watch.counters.reported == 75 + 2
+
+
 def test_a_flood_of_options_is_bounded_too(kernel: Kernel) -> None:
     """Two lines a packet must not be twice the limit."""
-    watch = make_watch(kernel, ProbeSettings(lines_a_second=11))
+    watch = make_watch(kernel, ProbeSettings(lines_a_second=11, compat=True))
     lines = [watch.judge(probe(options=True), "eth0", number, b"") for number in range(1000)]
     assert sum(map(len, lines)) == 11
 
