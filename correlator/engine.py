@@ -182,6 +182,10 @@ class Engine:
         """Have these filters read an origin from now on: a file that a pattern has come to mean."""
         self._reader.follow(origin, filters)
 
+    def warm(self, origin: str) -> None:
+        """Make ready for lines of this origin: what is not is when its first line comes."""
+        self._reader.warm(origin)
+
     def drop(self, origin: str) -> None:
         """Forget an origin that is gone, and what came from it."""
         self._reader.drop(origin)

@@ -24,7 +24,8 @@ from correlator.lines.syslog import (
     parse_header,
     repeats_of_last,
 )
-from correlator.matching.filters import Filter, Line, Unreadable
+from correlator.matching.filters import Filter, Unreadable
+from correlator.matching.patterns import Line
 from correlator.matching.prefilter import Prefilter
 from correlator.model import SECOND, Chunk, Entries, Entry, Event, Evidence, Micros
 
@@ -63,7 +64,6 @@ class _Route:
     """The filters that read one origin."""
 
     filters: tuple[Filter, ...]
-    prefilter: Prefilter
     has_plain: bool
     """False for what a syslog daemon writes: a line of no program there is somebody's who broke a line."""
     by_identifier: dict[str, tuple[Filter, ...]] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class Reader:
         self._duplicates = Duplicates()
         self._stamps = StampReader()
         self._filters = filters
-        self._prefilters: dict[tuple[bool, tuple[str, ...]], Prefilter] = {}
+        self._prefilters: dict[tuple[bool, tuple[Filter, ...]], Prefilter] = {}
         self._routes: dict[str, _Route] = {}
         for origin, names in routes.items():
             self.follow(origin, names)
@@ -127,15 +127,18 @@ class Reader:
     def follow(self, origin: str, names: Sequence[str]) -> None:
         """Have these filters read an origin from now on; files of one pattern share their prefilter."""
         has_plain = _SYSLOG_FILE.fullmatch(origin.rpartition("/")[2]) is None
-        key = (has_plain, tuple(name for name in names if name in self._filters))
-        filters = tuple(self._filters[name] for name in key[1])
-        if key not in self._prefilters:
-            needs = (need for filter_ in filters for need in filter_.needs())
-            self._prefilters[key] = Prefilter(needs, has_plain=has_plain)
+        filters = tuple(self._filters[name] for name in names if name in self._filters)
         before = self._routes.get(origin)
-        self._routes[origin] = _Route(filters, self._prefilters[key], has_plain)
+        self._routes[origin] = _Route(filters, has_plain)
         if before is not None:
             self._routes[origin].last_line = before.last_line
+
+    def warm(self, origin: str) -> None:
+        """Make ready for lines of this origin, so that the first of them need not wait."""
+        if (route := self._routes.get(origin)) is not None:
+            self._prefilter_of(route)
+            for filter_ in route.filters:
+                filter_.warm()
 
     def drop(self, origin: str) -> None:
         """Forget an origin that is gone."""
@@ -158,7 +161,7 @@ class Reader:
 
     def _read_chunk(self, chunk: Chunk, route: _Route, counters: OriginCounters) -> Iterator[Event]:
         data, arrived = chunk.data, chunk.arrived
-        for start, end in route.prefilter.candidates(data, identifier=chunk.identifier):
+        for start, end in self._prefilter_of(route).candidates(data, identifier=chunk.identifier):
             counters.candidates += 1
             if end - start > self._max_line:
                 text = data[start : start + self._max_line].decode("utf-8", "surrogateescape")
@@ -175,6 +178,14 @@ class Reader:
                 line = Line(header, Evidence(at, chunk.origin, chunk.offset + start, text), arrived=arrived)
                 yield from self._events(line, stamp, readers, chunk, counters)
         route.last_line = data[_start_of_last(data, len(data)) : -1]
+
+    def _prefilter_of(self, route: _Route) -> Prefilter:
+        """Return what finds its candidates, built for its first chunk: most logs are not there."""
+        key = (route.has_plain, route.filters)
+        if key not in self._prefilters:
+            needs = (need for filter_ in route.filters for need in filter_.needs())
+            self._prefilters[key] = Prefilter(needs, has_plain=route.has_plain)
+        return self._prefilters[key]
 
     def _read_entry(
         self, entry: Entry, arrived: Entries, route: _Route, counters: OriginCounters

@@ -85,6 +85,11 @@ class Paths:
         """The correlator's positions, strikes and decisions."""
         return self.correlator_state / "correlator.sqlite"
 
+    @property
+    def correlator_proofs(self) -> Path:
+        """Which filters have passed their tests."""
+        return self.correlator_state / "proved.json"
+
 
 PROBE_MODES = ("tcp", "udp", "stcp", "sudp", "atcp", "audp")
 """PortSentry's six: connect (bind and accept), stealth (listed ports, unbound), advanced (ranges)."""

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from correlator.config.substitution import BUILT_IN, Substitution
 from correlator.errors import SourceError
 from correlator.lines.syslog import parse_header
-from correlator.matching.filters import Filter, FilterDefinition, PatternDefinition, make_line
+from correlator.matching.filters import Filter, FilterDefinition, make_line
+from correlator.matching.patterns import PatternDefinition
 from correlator.model import SECOND, Event, parse_source
 
 ARRIVED = 1_767_225_600 * SECOND

@@ -15,7 +15,8 @@ from correlator.config.fail2ban.jail_file import JAIL_FILE, load_fail2ban
 from correlator.config.fail2ban.references import BadReferenceError, parse_reference
 from correlator.config.filters import load_filter
 from correlator.errors import Fault
-from correlator.matching.filters import FilterDefinition, PatternError
+from correlator.matching.filters import FilterDefinition
+from correlator.matching.patterns import PatternError
 from correlator.matching.whole_line_filters import run_filter
 
 FAIL2BAN = "fail2ban:"

@@ -11,52 +11,72 @@ from types import MappingProxyType
 from typing import Any
 
 from correlator.config.jails import read_jail
+from correlator.config.proofs import Proofs
 from correlator.config.reader import File, Table
 from correlator.config.substitution import Substitution, SubstitutionError, read_substitution
 from correlator.errors import Fault, JournalMatchError
 from correlator.lines.date_patterns import DatePatternError
 from correlator.lines.journal_match import EXPECTED, JournalMatch, parse_journal_match
 from correlator.lines.layouts import TEXT, Layout, check_dates
-from correlator.matching.filters import (
-    NOTHING,
-    Condition,
-    Filter,
-    FilterDefinition,
-    FilterTest,
-    PatternDefinition,
-    PatternError,
-    failed_tests,
-)
+from correlator.matching.filters import NOTHING, Filter, FilterDefinition, FilterTest, failed_tests
+from correlator.matching.patterns import Condition, PatternDefinition, PatternError
 
 ALERT_LOG_TOKEN = "$ALERT_LOG$"  # noqa: S105  a token of ours, not a secret
 PACKET_LOG_TOKEN = "$PACKET_LOG$"  # noqa: S105  the same
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 _HIGHEST_WEIGHT = 1_000_000
 _MOST_TESTS_A_LINE = 1000
 _FORMATS = ("text", "json")
 
 
 def load_filter(
-    path: Path, *, alert_log: Path | None = None, options: Mapping[str, str] = MappingProxyType({})
+    path: Path,
+    *,
+    alert_log: Path | None = None,
+    options: Mapping[str, str] = NO_OPTIONS,
+    proofs: Proofs | None = None,
 ) -> tuple[FilterDefinition | None, list[Fault]]:
     """Return the filter that a file defines, its own tests passed, or None with its faults.
 
     Without `alert_log` the token for it stays among its files: where it lies only the site knows. `options`
-    overrule its variables.
+    overrule its variables. With `proofs` the tests are not run again of a file that they know.
     """
-    definition, faults = read_filter(path, alert_log=alert_log, options=options)
-    if definition is not None:
-        faults += faults_of_running(definition)
-    return (None if faults else definition), faults
-
-
-def read_filter(
-    path: Path, *, alert_log: Path | None = None, options: Mapping[str, str] = MappingProxyType({})
-) -> tuple[FilterDefinition | None, list[Fault]]:
-    """Return the filter that a file defines without trying whether it runs, or None with its faults."""
-    faults: list[Fault] = []
-    table = File(path, faults).table()
-    if faults:
+    file, faults = open_file(path)
+    definition = None if faults else define_filter(file, alert_log=alert_log, options=options)
+    if definition is None:
         return None, faults
+    return prove_filter(definition, file, None if options else proofs)
+
+
+def read_filter(path: Path) -> tuple[FilterDefinition | None, list[Fault]]:
+    """Return the filter that a file defines without trying whether it runs, or None with its faults."""
+    file, faults = open_file(path)
+    return None if faults else define_filter(file), faults
+
+
+def open_file(path: Path) -> tuple[File, list[Fault]]:
+    """Return a filter file, and the list that its faults come into."""
+    faults: list[Fault] = []
+    return File(path, faults), faults
+
+
+def prove_filter(
+    definition: FilterDefinition, file: File, proofs: Proofs | None = None
+) -> tuple[FilterDefinition | None, list[Fault]]:
+    """Return the filter with its tests passed, now or as `proofs` know, or None with its faults."""
+    if proofs is None or not proofs.has(definition.name, file.text):
+        if faults := faults_of_running(definition):
+            return None, faults
+        if proofs is not None:
+            proofs.add(definition.name, file.text)
+    return replace(definition, is_proved=True), []
+
+
+def define_filter(
+    file: File, *, alert_log: Path | None = None, options: Mapping[str, str] = NO_OPTIONS
+) -> FilterDefinition | None:
+    """Return the filter that a file defines; None where it has faults, which it has noted then."""
+    path, table = file.path, file.table()
     words = read_substitution(table, options)
     is_json = table.text("format", "text", choices=_FORMATS) == "json"
     table.require("pattern", "at least one [[pattern]]")
@@ -79,7 +99,7 @@ def read_filter(
         layout=_layout(table, is_json=is_json),
     )
     table.finish()
-    return (None if faults else definition), faults
+    return None if file.faults else definition
 
 
 def _expanded(table: Table, key: str, expand: Callable[[str], str]) -> str:

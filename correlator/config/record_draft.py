@@ -20,7 +20,8 @@ from correlator.config.filter_draft import (
 )
 from correlator.lines.layouts import Layout, find_text, read_line
 from correlator.lines.syslog import parse_header
-from correlator.matching.filters import Condition, Filter, FilterDefinition, PatternDefinition
+from correlator.matching.filters import Filter, FilterDefinition
+from correlator.matching.patterns import Condition, PatternDefinition
 from correlator.model import parse_source
 
 _KINDS = frozenset({"event_type", "event", "type", "kind", "action", "status", "outcome", "message", "msg"})

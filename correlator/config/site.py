@@ -14,9 +14,16 @@ from typing import Any
 
 from correlator.config.actions import ActionShelf
 from correlator.config.filter_references import is_path, open_filter
-from correlator.config.filters import ALERT_LOG_TOKEN, PACKET_LOG_TOKEN, load_filter
+from correlator.config.filters import (
+    ALERT_LOG_TOKEN,
+    PACKET_LOG_TOKEN,
+    define_filter,
+    open_file,
+    prove_filter,
+)
 from correlator.config.jails import unknown_kinds
-from correlator.config.reader import near_miss
+from correlator.config.proofs import PROOFS, Proofs
+from correlator.config.reader import File, near_miss
 from correlator.config.settings import SiteSettings, UnknownFilterError, load_settings, settings_file
 from correlator.config.vendor import vendor_folder
 from correlator.counting.jails import Jail, JailDefinition
@@ -33,6 +40,8 @@ class Site(SiteSettings):
     """The effective configuration: jails here have all the filters they name."""
 
     filters: dict[str, FilterDefinition] = field(default_factory=dict)
+    proofs: Proofs = field(default_factory=Proofs)
+    """Which filters passed their tests: worth keeping where there is news."""
 
 
 def load_site(folder: Path | None = None, *, mode: str | None = None, instead: Path | None = None) -> Site:
@@ -43,6 +52,7 @@ def load_site(folder: Path | None = None, *, mode: str | None = None, instead: P
     settings_at = folder if folder is not None and folder.is_file() else settings_file(folder)
     shelf = FilterShelf(settings_at.parent / "filters")
     settings = load_settings(folder, mode=mode, recommend=shelf.recommend, instead=instead)
+    shelf.proofs = Proofs(vendor_folder("filters") / PROOFS, settings.paths.correlator_proofs)
     faults = list(settings.faults)
     actions = ActionShelf(settings)
     jails = _sound_jails(settings.jails, shelf, actions, faults)
@@ -55,7 +65,7 @@ def load_site(folder: Path | None = None, *, mode: str | None = None, instead: P
     }
     values = {member.name: getattr(settings, member.name) for member in fields(SiteSettings)}
     values |= {"jails": jails, "enforcer": enforcer, "faults": (*faults, *shelf.faults, *actions.faults)}
-    return Site(**values, filters=filters)
+    return Site(**values, filters=filters, proofs=shelf.proofs)
 
 
 class FilterShelf:
@@ -65,10 +75,13 @@ class FilterShelf:
         """Look into the site's folder first, then into the vendor's."""
         self.faults: list[Fault] = []
         self.loaded: dict[str, FilterDefinition] = {}
+        self.proofs = Proofs(vendor_folder("filters") / PROOFS)
+        """Whose tests need not be run."""
         self.paths: dict[str, Path] = {}
         for folder in (vendor_folder("filters"), site_folder):
             self.paths |= {name[: -len(".toml")]: folder / name for name in _filter_files(folder)}
         self._asked: set[str] = set()
+        self._read: dict[str, tuple[FilterDefinition | None, File, list[Fault]]] = {}
 
     def load_for(self, jail: JailDefinition, name: str) -> FilterDefinition | None:
         """Return a filter as a jail uses it; one of Fail2ban's reads what its jail says: each has its own."""
@@ -86,7 +99,9 @@ class FilterShelf:
     def load(self, name: str) -> FilterDefinition | None:
         """Return a filter; None where there is none, or where it has faults: they are noted once."""
         if name not in self._asked and name in self.paths:
-            definition, wrong = load_filter(self.paths[name])
+            definition, file, wrong = self._reading(name)
+            if definition is not None:
+                definition, wrong = prove_filter(definition, file, self.proofs)
             self.faults += wrong
             if definition is not None:
                 self.loaded[name] = definition
@@ -94,14 +109,21 @@ class FilterShelf:
         return self.loaded.get(name)
 
     def recommend(self, name: str) -> Mapping[str, Any]:
-        """Return what a filter recommends for its jail, nothing where the filter has faults.
+        """Return what a filter recommends for its jail, nothing where its file has faults.
 
         Raises: UnknownFilterError where there is no such filter.
         """
         if name not in self.paths:
             raise UnknownFilterError(f"a filter that is there{near_miss(name, self.paths)}")
-        definition = self.load(name)
+        definition, _file, _faults = self._reading(name)
         return {} if definition is None else definition.jail
+
+    def _reading(self, name: str) -> tuple[FilterDefinition | None, File, list[Fault]]:
+        """Return what stands in a filter's file, read once: what is proved and what runs must be the same."""
+        if name not in self._read:
+            file, faults = open_file(self.paths[name])
+            self._read[name] = (None if faults else define_filter(file), file, faults)
+        return self._read[name]
 
 
 def _short(reference: str) -> str:

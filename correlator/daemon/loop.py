@@ -152,7 +152,9 @@ class Correlator:
         self._act_on(Step(decisions=recalled.decisions))
         self._outbox.connect(self._now)
         self._record(Step())
+        self._engine.warm(str(self.site.paths.alert_log))
         notify("READY=1")
+        self._memory.keep_proofs(self.site.paths.correlator_proofs, self.site.proofs)
         while not self._is_stopping:
             self._turn()
             self._await()
@@ -337,6 +339,8 @@ class Correlator:
         self._denying = _denying_actions(site)
         is_used = any(jail.is_blocking for jail in site.jails.values())
         self._outbox.use(is_used=is_used, modes=site.probe.modes)
+        self._engine.warm(str(site.paths.alert_log))
+        self._memory.keep_proofs(site.paths.correlator_proofs, site.proofs)
         self._act_on(Step(decisions=recalled.decisions))
 
     # The outside

@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from correlator.config.proofs import Proofs
 from correlator.engine import Engine, Step
+from correlator.errors import PermissionDeniedError
 from correlator.model import SECOND, Block, Decision, Micros, Outcome, OutcomeKind, Release
+from correlator.store import atomic
 from correlator.store.state import State
 from correlator.tailers.sources import Rows, Sources
 
@@ -70,6 +73,15 @@ class Memory:
             repeats=self._state.repeats(),
         )
         return Recalled(decisions, [block for block, state in blocks if state == _REQUESTED])
+
+    def keep_proofs(self, path: Path, proofs: Proofs) -> None:
+        """Write down which filters passed their tests, for the next start; without that it is only slower."""
+        if not proofs.is_news:
+            return
+        try:
+            atomic.replace(path, proofs.dump(), is_durable=False)
+        except (OSError, PermissionDeniedError) as exc:
+            self._say(f"trouble file={path} reason={str(exc)!r}")
 
     def note(self, outcome: Outcome) -> None:
         """Take what became of a block; it is written with the next step."""

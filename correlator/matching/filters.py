@@ -11,19 +11,25 @@ Text that an attacker typed must never choose whom we block: `source` has to be 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import regex
 
 from correlator.errors import SourceError
 from correlator.lines.journal_match import JournalMatch
-from correlator.lines.layouts import TEXT, Layout, find_text, json_literal, read_line
-from correlator.lines.syslog import Header
-from correlator.matching.needs import ANY_PROGRAM, Need, required_text
-from correlator.matching.pattern_cost import bound_tries
+from correlator.lines.layouts import TEXT, Layout, read_line
+from correlator.matching.needs import ANY_PROGRAM, Need
+from correlator.matching.patterns import (
+    Line,
+    Pattern,
+    PatternDefinition,
+    RecordPattern,
+    TextPattern,
+    compile_expression,
+)
 from correlator.matching.whole_lines import WholeLines
 from correlator.model import SECOND, Entry, Event, Evidence, Micros, parse_source
 
@@ -31,35 +37,8 @@ NOTHING = "nothing"
 TRANSPORT = "_TRANSPORT"
 _KERNEL = "kernel"
 _MAX_PORT = 65535
-_SHORT = 256
-_MOST_TRIES = 10_000  # each looks at no more than the body once more: some ten milliseconds at worst
 _KEY = 4  # characters of a body by which the patterns that may match it are looked up
 _MAX_COUNT = 10_000  # a line that says "repeated a million times" is a liar or a flood
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What a field of a record must hold: one of these texts, or text in which the expression is found."""
-
-    path: str
-    values: frozenset[str] = frozenset()
-    expression: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PatternDefinition:
-    """One expression of a filter; the named groups are `source` and what else the line tells.
-
-    Where lines are records, conditions stand in the place of the expression, and paths in that of the groups.
-    """
-
-    name: str
-    expression: str
-    weight: int = 1
-    is_spoofable: bool = False
-    conditions: tuple[Condition, ...] = ()
-    paths: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """The field of an event, and where the record has it; of a record's pattern only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,23 +82,13 @@ class FilterDefinition:
     jail: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """What its author recommends for a jail that listens to it alone, by the keys of a jail table."""
     layout: Layout = TEXT
+    is_proved: bool = False
+    """Whether its expressions are known to compile, and its tests to pass."""
 
     @property
     def reads_journal(self) -> bool:
         """Whether there can be a journal entry that it reads."""
         return any(self.identifiers) if self.journal is None else bool(self.journal)
-
-
-class Line(NamedTuple):
-    """One candidate line, its header read, its time decided."""
-
-    header: Header
-    evidence: Evidence
-    record: Mapping[str, Any] | None = None
-    trouble: str = ""
-    """Why there is no record, where the layout has one."""
-    arrived: Micros | None = None
-    """When it came; None: at its own time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,94 +100,11 @@ class Unreadable:
     evidence: Evidence
 
 
-class PatternError(ValueError):
-    """An expression that cannot be compiled, or lacks the group `source`."""
-
-
-def _compile(expression: str) -> Any:
-    try:
-        return regex.compile(expression, regex.VERSION0)
-    except (regex.error, RecursionError, OverflowError) as exc:
-        raise PatternError(str(exc)) from exc
-
-
-Search = Callable[[str, Any, str], Any]
-"""Searches text for an expression, both for a pattern of this name; None where it is not found in time."""
-
-
-class _TextPattern:
-    """An expression, searched in the body; raises PatternError for a bad one."""
-
-    def __init__(self, definition: PatternDefinition) -> None:
-        self.definition = definition
-        self.name = definition.name
-        self.compiled = _compile(definition.expression)
-        if "source" not in self.compiled.groupindex:
-            raise PatternError(f"pattern {definition.name!r} has no group (?P<source>...)")
-        self.beginnings, self.texts = required_text(definition.expression)
-        self.literal = self.texts[0] if self.texts else ""
-
-    @functools.cached_property
-    def is_quick(self) -> bool:
-        """Whether no short body can make the search long: proved, so that it needs no clock beside it."""
-        return bound_tries(self.definition.expression, _SHORT) <= _MOST_TRIES
-
-    def find(self, line: Line, search: Search) -> dict[str, str] | None:
-        """Return the fields, or None where the pattern is not in the line."""
-        body = line.header.body
-        if len(body) <= _SHORT and self.is_quick:
-            found = self.compiled.search(body)
-        else:
-            found = search(self.name, self.compiled, body)
-        if found is None:
-            return None
-        fields: dict[str, str] = found.groupdict()
-        if None in fields.values():
-            fields = {name: text for name, text in fields.items() if text is not None}
-        return fields
-
-
-class _RecordPattern:
-    """Conditions on the fields of a record; raises PatternError for a bad expression or no source."""
-
-    def __init__(self, definition: PatternDefinition) -> None:
-        self.definition = definition
-        self.name = definition.name
-        if "source" not in definition.paths:
-            raise PatternError(f"pattern {definition.name!r} does not say which field is the source")
-        self._tests = [
-            (
-                condition.path,
-                condition.values,
-                _compile(condition.expression) if condition.expression else None,
-            )
-            for condition in definition.conditions
-        ]
-        spelled = [json_literal(next(iter(values))) for _path, values, _ in self._tests if len(values) == 1]
-        keys = [
-            json_literal(path.rpartition(".")[2])[1:]
-            for path in (*(path for path, _, _ in self._tests), definition.paths["source"])
-        ]
-        self.beginnings: tuple[str, ...] = ()
-        self.literal = max(spelled, key=len, default="") or max(keys, key=len)
-        self.texts = (self.literal,) if self.literal else ()
-
-    def find(self, line: Line, search: Search) -> dict[str, str] | None:
-        """Return the fields, or None where the record does not meet the conditions."""
-        if line.record is None:
-            return None
-        for path, values, compiled in self._tests:
-            text = find_text(line.record, path)
-            if text is None or (values and text not in values):
-                return None
-            if compiled is not None and search(self.name, compiled, text) is None:
-                return None
-        paths = self.definition.paths.items()
-        return {name: text for name, path in paths if (text := find_text(line.record, path)) is not None}
-
-
 class Filter:
-    """A filter that runs. Raises PatternError from the constructor for a bad expression."""
+    """A filter that runs. Raises PatternError from the constructor for a bad expression.
+
+    Not where its definition says that it is proved: then nothing is compiled before a line needs it.
+    """
 
     reads_whole_lines = False
     """Whether its patterns judge whole lines, whoever wrote them."""
@@ -229,24 +115,48 @@ class Filter:
         self.layout = definition.layout
         self.quarantined: dict[str, str] = {}
         self._timeout = timeout / SECOND
-        self._ignores = [_compile(expression) for expression in definition.ignores]
-        kind = _RecordPattern if definition.layout.is_json else _TextPattern
+        kind = RecordPattern if definition.layout.is_json else TextPattern
         self._patterns = [kind(pattern) for pattern in definition.patterns]
+        self._identifiers = frozenset(definition.identifiers) or frozenset({""})
+        self._has_globs = any(ANY_PROGRAM in name for name in self._identifiers)
+        if not definition.is_proved:
+            self._check()
+
+    def _check(self) -> None:
+        """Raise PatternError where an expression cannot run."""
+        for pattern in self._patterns:
+            pattern.check()
+        _ = self._ignores
+
+    def warm(self) -> None:
+        """Make ready for its first line."""
+        self._check()
+        _ = self._by_beginning, self._beginning_anyhow
+
+    @functools.cached_property
+    def _ignores(self) -> list[Any]:
+        return [compile_expression(expression) for expression in self.definition.ignores]
+
+    @functools.cached_property
+    def _globs(self) -> Any:
+        globs = [name for name in self._identifiers if ANY_PROGRAM in name]
+        return compile_expression(
+            "|".join(".*".join(map(regex.escape, name.split(ANY_PROGRAM))) for name in globs)
+        )
+
+    @functools.cached_property
+    def _by_beginning(self) -> dict[str, tuple[Pattern, ...]]:
+        """The patterns that may match a body, by its first characters, where any pattern says them."""
         keys = {text[:_KEY] for pattern in self._patterns for text in pattern.beginnings}
-        self._by_beginning = {
-            key: tuple(pattern for pattern in self._patterns if _may_begin(pattern, key)) for key in keys
-        }
-        self._beginning_anyhow = tuple(
+        return {key: tuple(one for one in self._patterns if _may_begin(one, key)) for key in keys}
+
+    @functools.cached_property
+    def _beginning_anyhow(self) -> tuple[Pattern, ...]:
+        return tuple(
             pattern
             for pattern in self._patterns
             if any(len(text) < _KEY for text in pattern.beginnings or ("",))
         )
-        self._identifiers = frozenset(definition.identifiers) or frozenset({""})
-        globs = [name for name in self._identifiers if ANY_PROGRAM in name]
-        self._globs = _compile(
-            "|".join(".*".join(map(regex.escape, name.split(ANY_PROGRAM))) for name in globs)
-        )
-        self._has_globs = bool(globs)
 
     def needs(self) -> Iterator[Need]:
         """Yield, for each thing it looks for, what every line has that it can be found in."""
@@ -338,7 +248,7 @@ class Filter:
         )
 
 
-def _may_begin(pattern: _TextPattern | _RecordPattern, key: str) -> bool:
+def _may_begin(pattern: Pattern, key: str) -> bool:
     """Whether the pattern can match a body whose first characters are `key`."""
     return not pattern.beginnings or any(text.startswith(key[: len(text)]) for text in pattern.beginnings)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import regex
 
-from correlator.matching.filters import Filter, FilterDefinition, PatternDefinition, make_line
+from correlator.matching.filters import Filter, FilterDefinition, make_line
 from correlator.matching.needs import required_literal
 from correlator.matching.pattern_tree import (
     ALPHABET,
@@ -28,6 +28,7 @@ from correlator.matching.pattern_tree import (
     parse_expression,
     pumps,
 )
+from correlator.matching.patterns import PatternDefinition
 from correlator.model import SECOND, Event, Micros
 
 _VICTIMS = {4: "198.51.100.66", 6: "2001:db8:66::66"}

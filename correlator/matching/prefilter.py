@@ -72,7 +72,7 @@ class Prefilter:
                 line = match.group("plain")
                 if not any(text in line for text in texts):
                     continue
-            start = match.start() + (match.re is not lines.first)
+            start = match.start() + 1 if match.string is data else 0
             end = find(b"\n", start)
             if end < 0:
                 return
@@ -90,14 +90,13 @@ class _Lines:
     """An expression, tried where lines begin."""
 
     def __init__(self, expression: bytes) -> None:
-        self.first = re.compile(expression)
-        self._others = re.compile(rb"\n" + expression)
-        self.has_plain = "plain" in self.first.groupindex
+        self._expression = re.compile(rb"\n" + expression)
+        self.has_plain = "plain" in self._expression.groupindex
 
     def find(self, data: bytes) -> Iterator[re.Match[bytes]]:
-        """Return a match for each line: of `first` the first one, of the others from their line feeds on."""
-        first = self.first.match(data) if data else None
-        others = self._others.finditer(data, 0, max(len(data) - 1, 0))  # the last line feed begins no line
+        """Return a match for each line, from the line feed before it on; the first line's in other bytes."""
+        first = self._expression.match(b"\n" + data[: data.find(b"\n") + 1]) if data else None
+        others = self._expression.finditer(data, 0, max(len(data) - 1, 0))  # the last begins no line
         return others if first is None else itertools.chain((first,), others)
 
 

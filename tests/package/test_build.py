@@ -40,6 +40,27 @@ def test_the_build_runs_its_tests_and_lintian_has_nothing_to_say(tmp_path):
     assert done.stdout == ""
 
 
+def test_its_filters_are_proved(package, tmp_path):
+    """The code that it installs believes what it says of them: a first start tries none again."""
+    subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
+    share = tmp_path / "usr/share/portward"
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from correlator.config.proofs import Proofs
+from correlator.config.site import FilterShelf
+from pathlib import Path
+shelf = FilterShelf(Path("/nowhere"))
+for name in shelf.paths:
+    assert shelf.load(name) is not None, name
+print(len(shelf.paths), shelf.proofs.is_news)
+"""
+    done = subprocess.run(
+        ["/usr/bin/python3", "-I", "-B", "-c", code, share], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == f"{len(list(share.glob('filters/*.toml')))} False\n", done.stderr
+
+
 def test_a_wheel_carries_filters_actions_and_units(tmp_path):
     """Installed from it alone, in a place of its own, portward finds all that belongs to it."""
     subprocess.run(

@@ -6,7 +6,7 @@ import pytest
 
 from correlator.config.filters import load_filter
 from correlator.config.substitution import Substitution, SubstitutionError
-from correlator.matching.filters import Condition
+from correlator.matching.patterns import Condition
 
 WEB = """
 identifiers = ["web"]

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from correlator.cli import main
+from correlator.config.site import load_site
 from correlator.lines.syslog import format_instant
 from tests import journald as real
 
@@ -111,13 +112,23 @@ def correlator(tmp_path, wait_until):
         made.stop()
 
 
+def test_it_writes_down_which_filters_passed_their_tests(correlator, wait_until):
+    """The next start believes it; readable for nobody but its group, as the rest of its state."""
+    file = correlator.folder / "state/correlator/proved.json"
+    correlator.start()
+    wait_until(file.exists, what="the proofs are written")
+    assert file.stat().st_mode & 0o7777 == 0o640
+    assert len(json.loads(file.read_text())["passed"]) == 1
+    assert not load_site(correlator.folder).proofs.is_news
+
+
 def test_a_reload_keeps_windows_and_places(correlator, capsys):
     """Two knocks before, one after: together they are three, and none is read twice."""
     correlator.start()
     correlator.knock("192.0.2.9", "192.0.2.9", "192.0.2.8")
     correlator._wait_until(lambda: correlator.status()["sources"][0].get("events", 0) == 3)
     (correlator.folder / "jails.d/more.toml").write_text(JAIL.format(threshold=9).replace("knocks", "more"))
-    assert correlator.daemon.reload() == 0
+    assert correlator.reload() == 0
     assert capsys.readouterr().out == "done\n"
     assert [jail["jail"] for jail in correlator.status()["jails"]] == ["knocks", "more"]
     correlator.knock("192.0.2.9")
@@ -132,7 +143,7 @@ def test_a_lowered_threshold_decides_on_what_waits(correlator):
     correlator.knock("192.0.2.9", "192.0.2.9")
     correlator._wait_until(lambda: correlator.status()["sources"][0].get("events", 0) == 2)
     correlator.configure(threshold=2)
-    assert correlator.daemon.reload() == 0
+    assert correlator.reload() == 0
     assert " strikes=2 " in correlator.await_decision("192.0.2.9")
 
 
@@ -140,7 +151,7 @@ def test_a_faulty_configuration_is_said_and_the_old_one_stays(correlator, capsys
     """What runs is better than what somebody is in the middle of editing."""
     correlator.start()
     (correlator.folder / "filters/knock.toml").write_text("patern = 1\n")
-    assert correlator.daemon.reload() == 78
+    assert correlator.reload() == 78
     printed = capsys.readouterr()
     assert printed.out == "refused: everything stays as it was\n"
     assert "knock.toml:1: patern: got 1, expected no such key (did you mean 'pattern'?)" in printed.err
@@ -154,7 +165,7 @@ def test_other_paths_need_a_restart(correlator, capsys):
     correlator.start()
     path = correlator.folder / "portward.toml"
     path.write_text(path.read_text().replace(f'"{correlator.folder}/ignore"', '"/elsewhere"'))
-    assert correlator.daemon.reload() == 78
+    assert correlator.reload() == 78
     assert "paths: got other paths, expected the paths that we started with" in capsys.readouterr().err
 
 
@@ -163,7 +174,7 @@ def test_settings_of_the_others_are_named(correlator, capsys):
     correlator.start()
     path = correlator.folder / "portward.toml"
     path.write_text(path.read_text() + '[enforcer]\nnever_block = ["192.0.2.0/24"]\n')
-    assert correlator.daemon.reload() == 0
+    assert correlator.reload() == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
         "the enforcer reads its settings at its start: restart it to have the new ones"
     ]
@@ -175,7 +186,7 @@ def test_without_a_correlator_there_is_nothing_to_reload(correlator, capsys):
     """A lock file that nobody holds is no process, whatever number stands in it."""
     (correlator.folder / "run/correlator").mkdir(parents=True)
     (correlator.folder / "run/correlator/correlator.lock").write_text("1\n")
-    assert correlator.daemon.reload() == 69
+    assert correlator.reload() == 69
     assert "no correlator runs here" in capsys.readouterr().err
 
 
@@ -196,7 +207,7 @@ def test_sources_shows_each_source_and_what_nobody_can_read(correlator, capsys):
     assert "nothing matches" in capsys.readouterr().out
     correlator.log.rename(correlator.folder / "away")
     correlator.configure(files='"{folder}/none.log"')
-    assert correlator.daemon.reload() == 0
+    assert correlator.reload() == 0
     capsys.readouterr()
     assert main(["sources", "--config", str(correlator.folder)]) == 1
     assert "filter knock reads nothing now" in capsys.readouterr().out

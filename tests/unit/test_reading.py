@@ -8,7 +8,8 @@ import pytest
 
 from correlator.lines.layouts import Layout
 from correlator.lines.syslog import format_instant
-from correlator.matching.filters import Condition, Filter, FilterDefinition, PatternDefinition, PatternError
+from correlator.matching.filters import Filter, FilterDefinition
+from correlator.matching.patterns import Condition, PatternDefinition, PatternError
 from correlator.model import SECOND, Chunk
 from correlator.reading import Reader
 

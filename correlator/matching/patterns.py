@@ -1,0 +1,181 @@
+"""Patterns: one expression of a filter each, or conditions on a record; what they find are fields.
+
+An expression is compiled when a line comes that may match it, and only then: of a hundred filters most never
+meet one. Who must know earlier whether it compiles asks `check`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import regex
+
+from correlator.lines.layouts import find_text, json_literal
+from correlator.lines.syslog import Header
+from correlator.matching.needs import required_text
+from correlator.matching.pattern_cost import bound_tries
+from correlator.model import Evidence, Micros
+
+_SHORT = 256
+_MOST_TRIES = 10_000  # each looks at no more than the body once more: some ten milliseconds at worst
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a field of a record must hold: one of these texts, or text in which the expression is found."""
+
+    path: str
+    values: frozenset[str] = frozenset()
+    expression: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PatternDefinition:
+    """One expression of a filter; the named groups are `source` and what else the line tells.
+
+    Where lines are records, conditions stand in the place of the expression, and paths in that of the groups.
+    """
+
+    name: str
+    expression: str
+    weight: int = 1
+    is_spoofable: bool = False
+    conditions: tuple[Condition, ...] = ()
+    paths: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """The field of an event, and where the record has it; of a record's pattern only."""
+
+
+class Line(NamedTuple):
+    """One candidate line, its header read, its time decided."""
+
+    header: Header
+    evidence: Evidence
+    record: Mapping[str, Any] | None = None
+    trouble: str = ""
+    """Why there is no record, where the layout has one."""
+    arrived: Micros | None = None
+    """When it came; None: at its own time."""
+
+
+class PatternError(ValueError):
+    """An expression that cannot be compiled, or lacks the group `source`."""
+
+
+def compile_expression(expression: str) -> Any:
+    """Return an expression that can be searched. Raises: PatternError where it is none."""
+    try:
+        return regex.compile(expression, regex.VERSION0)
+    except (regex.error, RecursionError, OverflowError) as exc:
+        raise PatternError(str(exc)) from exc
+
+
+Search = Callable[[str, Any, str], Any]
+"""Searches text for an expression, both for a pattern of this name; None where it is not found in time."""
+
+
+class TextPattern:
+    """An expression, searched in the body; raises PatternError for a bad one."""
+
+    def __init__(self, definition: PatternDefinition) -> None:
+        self.definition = definition
+        self.name = definition.name
+
+    @functools.cached_property
+    def compiled(self) -> Any:
+        """What is searched."""
+        compiled = compile_expression(self.definition.expression)
+        if "source" not in compiled.groupindex:
+            raise PatternError(f"pattern {self.name!r} has no group (?P<source>...)")
+        return compiled
+
+    @functools.cached_property
+    def _required(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return required_text(self.definition.expression)
+
+    @functools.cached_property
+    def beginnings(self) -> tuple[str, ...]:
+        """How a body begins that it is found in: with one of these; empty: anyhow."""
+        return self._required[0]
+
+    @functools.cached_property
+    def texts(self) -> tuple[str, ...]:
+        """All that stand in a body that it is found in, the longest first."""
+        return self._required[1]
+
+    @functools.cached_property
+    def literal(self) -> str:
+        """The longest of them."""
+        return self.texts[0] if self.texts else ""
+
+    def check(self) -> None:
+        """Raise PatternError where it cannot run."""
+        _ = self.compiled
+
+    @functools.cached_property
+    def is_quick(self) -> bool:
+        """Whether no short body can make the search long: proved, so that it needs no clock beside it."""
+        return bound_tries(self.definition.expression, _SHORT) <= _MOST_TRIES
+
+    def find(self, line: Line, search: Search) -> dict[str, str] | None:
+        """Return the fields, or None where the pattern is not in the line."""
+        body = line.header.body
+        if len(body) <= _SHORT and self.is_quick:
+            found = self.compiled.search(body)
+        else:
+            found = search(self.name, self.compiled, body)
+        if found is None:
+            return None
+        fields: dict[str, str] = found.groupdict()
+        if None in fields.values():
+            fields = {name: text for name, text in fields.items() if text is not None}
+        return fields
+
+
+class RecordPattern:
+    """Conditions on the fields of a record; raises PatternError for a bad expression or no source."""
+
+    def __init__(self, definition: PatternDefinition) -> None:
+        self.definition = definition
+        self.name = definition.name
+        if "source" not in definition.paths:
+            raise PatternError(f"pattern {definition.name!r} does not say which field is the source")
+        conditions = definition.conditions
+        spelled = [json_literal(next(iter(one.values))) for one in conditions if len(one.values) == 1]
+        keys = [
+            json_literal(path.rpartition(".")[2])[1:]
+            for path in (*(one.path for one in conditions), definition.paths["source"])
+        ]
+        self.beginnings: tuple[str, ...] = ()
+        self.literal = max(spelled, key=len, default="") or max(keys, key=len)
+        self.texts = (self.literal,) if self.literal else ()
+
+    @functools.cached_property
+    def _tests(self) -> list[tuple[str, frozenset[str], Any]]:
+        return [
+            (one.path, one.values, compile_expression(one.expression) if one.expression else None)
+            for one in self.definition.conditions
+        ]
+
+    def check(self) -> None:
+        """Raise PatternError where it cannot run."""
+        _ = self._tests
+
+    def find(self, line: Line, search: Search) -> dict[str, str] | None:
+        """Return the fields, or None where the record does not meet the conditions."""
+        if line.record is None:
+            return None
+        for path, values, compiled in self._tests:
+            text = find_text(line.record, path)
+            if text is None or (values and text not in values):
+                return None
+            if compiled is not None and search(self.name, compiled, text) is None:
+                return None
+        paths = self.definition.paths.items()
+        return {name: text for name, path in paths if (text := find_text(line.record, path)) is not None}
+
+
+Pattern = TextPattern | RecordPattern
