@@ -2,8 +2,8 @@
 
 Data goes to standard output, everything else to standard error. Exit status: 0 done, 1 a negative answer
 (nothing known, not blocked, faults found), 2 usage, else as in sysexits.h. What a command needs is imported
-when it runs, so that the first answer comes within 100 ms; and nothing is imported before `main` looks after
-Ctrl-C.
+when it runs, and its own module when it is asked for, so that the first answer comes within 100 ms; and
+nothing is imported before `main` looks after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -31,31 +31,42 @@ _NO_PERMISSION = 77  # EX_NOPERM
 _INTERRUPTED = 130
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands; completion and man pages are made from it."""
+_GROUPS = {
+    "run": ("run",),
+    "processes": ("probe", "correlate", "enforce"),
+    "status": ("status",),
+    "sources": ("sources", "reload"),
+    "blocks": ("blocks", "block", "release", "history"),
+    "ignore": ("ignore",),
+    "why": ("why", "why-not"),
+    "explain": ("explain",),
+    "replay": ("replay",),
+    "filters": ("filter",),
+    "check": ("check",),
+    "drill": ("drill",),
+    "action": ("action",),
+    "import_": ("import",),
+    "switch": ("enable", "disable"),
+    "install_units": ("install-units",),
+}
+"""The modules here, in the order of the help, and the commands that each adds."""
+
+
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all commands; completion and man pages are made from it.
+
+    With `only` one that knows this command alone, if it is one: the modules of the others cost more time
+    than most commands take.
+    """
     import argparse
+    import importlib
     from pathlib import Path
 
     from correlator import __version__
-    from correlator.cli import (
-        action,
-        blocks,
-        check,
-        drill,
-        explain,
-        filters,
-        ignore,
-        import_,
-        install_units,
-        processes,
-        replay,
-        run,
-        sources,
-        status,
-        switch,
-        why,
-    )
 
+    groups = [name for name, commands in _GROUPS.items() if only in commands] or [*_GROUPS]
+    if only == "--version":
+        groups = []
     parser = argparse.ArgumentParser(
         prog="portward",
         description="Watches a host's ports and logs, and blocks the sources that attack it.",
@@ -73,25 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
         " (default /etc/portward, else what we ship)",
     )
     common.add_argument("--json", action="store_true", help="print data as JSON, one object")
-    for group in (
-        run,
-        processes,
-        status,
-        sources,
-        blocks,
-        ignore,
-        why,
-        explain,
-        replay,
-        filters,
-        check,
-        drill,
-        action,
-        import_,
-        switch,
-        install_units,
-    ):
-        group.add_commands(commands, common)
+    for name in groups:
+        importlib.import_module(f"correlator.cli.{name}").add_commands(commands, common)
     return parser
 
 
@@ -123,7 +117,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     is_service = False
     try:
         try:
-            options = build_parser().parse_args(arguments)
+            given = sys.argv[1:] if arguments is None else arguments
+            options = build_parser(next(iter(given), None)).parse_args(given)
         except SystemExit:
             if sys.stdout is not None:
                 sys.stdout.flush()  # of the help

@@ -21,7 +21,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from correlator.config.site import load_site
     from correlator.config.vendor import vendor_folder
-    from correlator.counting.jails import format_span
+    from correlator.counting.jail_definition import format_span
     from correlator.ignores import parse_ignore_file
     from correlator.matching.pattern_review import review_filter
 

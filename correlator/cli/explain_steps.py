@@ -63,7 +63,6 @@ def explain_line(
 def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dict[str, Any], Event | None]:
     from correlator.lines.syslog import format_instant
     from correlator.matching.filters import make_line
-    from correlator.matching.prefilter import Prefilter
 
     identifier = reading.header.identifier
     step: dict[str, Any] = {"filter": filter_.name, "file": filter_.definition.where, "is_for": True}
@@ -71,9 +70,8 @@ def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dic
         wanted = ", ".join(sorted(map(_program, filter_.definition.identifiers))) or _program("")
         step |= {"is_for": False, "answer": f"not ours: identifier {identifier!r}, it reads {wanted}"}
         return step, None
-    data = text.encode("utf-8", "surrogateescape") + b"\n"
     line = make_line(text, arrived=now, layout=filter_.layout)
-    if not any(Prefilter(filter_.needs()).candidates(data)):
+    if not any(need.fits(text if need.identifiers is None else line.header.body) for need in filter_.needs()):
         step["answer"] = "not ours: no candidate, the text its patterns need is not there"
         step["misses"] = list(_misses(filter_.definition, line.header.body))
         return step, None

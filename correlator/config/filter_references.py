@@ -3,21 +3,23 @@
 /etc/portward/filters/sshd.toml
 /etc/fail2ban/filter.d/sshd.conf[mode=aggressive]
 fail2ban:/etc/fail2ban/filter.d/sshd.conf[mode=aggressive]
+
+What reads Fail2ban's files is imported where one is opened: most sites have none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from correlator.config.fail2ban.filter_file import Fail2banFilter, define_filter, read_options
-from correlator.config.fail2ban.jail_file import JAIL_FILE, load_fail2ban
-from correlator.config.fail2ban.references import BadReferenceError, parse_reference
 from correlator.config.filters import load_filter
 from correlator.errors import Fault
 from correlator.matching.filters import FilterDefinition
 from correlator.matching.patterns import PatternError
-from correlator.matching.whole_line_filters import run_filter
+
+if TYPE_CHECKING:
+    from correlator.config.fail2ban.filter_file import Fail2banFilter
 
 FAIL2BAN = "fail2ban:"
 _OF_FAIL2BAN = (".conf", ".local")
@@ -41,6 +43,10 @@ def open_filter(
     """
     if reference.endswith(".toml") and not reference.startswith(FAIL2BAN):
         return load_filter(Path(reference), options=options or {})
+    from correlator.config.fail2ban.filter_file import read_options
+    from correlator.config.fail2ban.jail_file import JAIL_FILE
+    from correlator.config.fail2ban.references import BadReferenceError, parse_reference
+
     try:
         parsed = parse_reference(reference.removeprefix(FAIL2BAN))
     except BadReferenceError as exc:
@@ -62,6 +68,8 @@ def _open_of_jail(
     reference: str, path: Path, parameters: Mapping[str, str]
 ) -> tuple[FilterDefinition | None, list[Fault]]:
     """Return the filter of one jail, with the expressions that the jail itself has."""
+    from correlator.config.fail2ban.jail_file import load_fail2ban
+
     name = parameters.get("jail", "")
     site = load_fail2ban(path.parent, only=name) if name else None
     faults = [] if site is None else list(site.faults)
@@ -74,6 +82,9 @@ def _open_of_jail(
 def _define(
     reference: str, read: Fail2banFilter, faults: list[Fault]
 ) -> tuple[FilterDefinition | None, list[Fault]]:
+    from correlator.config.fail2ban.filter_file import define_filter
+    from correlator.matching.whole_line_filters import run_filter
+
     definition = define_filter(reference, read, faults)
     if definition is None:
         return None, faults

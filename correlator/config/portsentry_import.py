@@ -13,7 +13,7 @@ from correlator.actions import ActionDefinition, Commands
 from correlator.config.gaps import Gap
 from correlator.config.portsentry import PortSentryConf
 from correlator.config.settings import SiteSettings
-from correlator.counting.jails import JailDefinition, format_span
+from correlator.counting.jail_definition import JailDefinition, format_span
 from correlator.model import printable
 
 _SHORTEST_RANGE = 3

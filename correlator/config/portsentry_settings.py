@@ -29,7 +29,7 @@ from correlator.config.portsentry_actions import (
     undo_route,
 )
 from correlator.config.settings import SiteSettings, needs_table
-from correlator.counting.jails import JailDefinition
+from correlator.counting.jail_definition import JailDefinition
 from correlator.errors import Fault
 from correlator.model import SECOND, Micros
 from correlator.settings import (

@@ -17,7 +17,7 @@ from correlator.actions import ActionDefinition
 from correlator.config.jails import is_jail_name, read_jail
 from correlator.config.reader import File, Table, parse_ports
 from correlator.config.tripwire import fit_tripwire, read_tripwire
-from correlator.counting.jails import JailDefinition
+from correlator.counting.jail_definition import JailDefinition
 from correlator.errors import Fault
 from correlator.model import SECOND
 from correlator.settings import (

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from correlator.config.actions import ActionShelf
 from correlator.config.filter_references import is_path, open_filter
@@ -26,13 +26,14 @@ from correlator.config.proofs import PROOFS, Proofs
 from correlator.config.reader import File, near_miss
 from correlator.config.settings import SiteSettings, UnknownFilterError, load_settings, settings_file
 from correlator.config.vendor import vendor_folder
-from correlator.counting.jails import Jail, JailDefinition
-from correlator.engine import Engine
+from correlator.counting.jail_definition import JailDefinition
 from correlator.errors import Fault
 from correlator.matching.filters import FilterDefinition
-from correlator.matching.whole_line_filters import run_filter
 from correlator.model import JOURNAL, Source
 from correlator.settings import Paths
+
+if TYPE_CHECKING:
+    from correlator.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,10 @@ def _with_paths(definition: FilterDefinition, paths: Paths) -> FilterDefinition:
 
 def build_engine(site: Site, *, ignored_by: Callable[[Source], str | None]) -> Engine:
     """Return an engine with this site's filters and jails, each file routed to the filters that read it."""
+    from correlator.counting.jails import Jail
+    from correlator.engine import Engine
+    from correlator.matching.whole_line_filters import run_filter
+
     routes: dict[str, list[str]] = {}
     for name, definition in site.filters.items():
         for file in definition.files:

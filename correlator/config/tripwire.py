@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from correlator.config.reader import Table
-from correlator.counting.jails import Count, JailDefinition, Key
+from correlator.counting.jail_definition import Count, JailDefinition, Key
 from correlator.model import SECOND
 from correlator.settings import ProbeSettings, TripwireSettings
 

@@ -14,7 +14,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import regex
 
@@ -30,8 +30,10 @@ from correlator.matching.patterns import (
     TextPattern,
     compile_expression,
 )
-from correlator.matching.whole_lines import WholeLines
 from correlator.model import SECOND, Entry, Event, Evidence, Micros, parse_source
+
+if TYPE_CHECKING:
+    from correlator.matching.whole_lines import WholeLines
 
 NOTHING = "nothing"
 TRANSPORT = "_TRANSPORT"

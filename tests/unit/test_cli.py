@@ -183,6 +183,27 @@ def test_every_command_has_help():
     assert all(choice.help for choice in commands._choices_actions)
 
 
+def test_a_command_alone_takes_what_it_takes_among_all():
+    """Only its own module is imported when it is asked for: its options and its help must be the same."""
+    every = _commands_of(build_parser())
+    assert len(every) > 20
+    for name, parser in every.items():
+        alone = _commands_of(build_parser(name))
+        assert name in alone
+        assert set(alone) < set(every)
+        assert alone[name].format_help() == parser.format_help()
+
+
+@pytest.mark.parametrize("text", ["nonsense", "--help", "", None])
+def test_what_is_no_command_meets_all_of_them(text):
+    """So the help, and the complaint about a command that does not exist, name every one."""
+    assert _commands_of(build_parser(text)).keys() == _commands_of(build_parser()).keys()
+
+
+def _commands_of(parser):
+    return parser._subparsers._group_actions[0].choices
+
+
 def test_an_ignore_file_that_is_a_folder_is_a_fault(run, folder):
     """It is listed with the others."""
     (folder / "ignore").mkdir()

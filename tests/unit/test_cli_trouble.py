@@ -171,7 +171,7 @@ def test_explain_takes_any_bytes(spawn, as_json):
 def test_an_interruption_at_any_moment_is_no_traceback(folder):
     """Also while modules are being imported: status 130, or whatever the command had to say."""
     command = [sys.executable, "-P", "-c", _SLOW_IMPORT, "why", "198.51.100.9", "--config", str(folder)]
-    for module in ("argparse", "correlator.errors", "correlator.cli.run", "correlator.store.state"):
+    for module in ("argparse", "correlator.errors", "correlator.cli.why", "correlator.store.state"):
         done = subprocess.run(
             command,
             capture_output=True,

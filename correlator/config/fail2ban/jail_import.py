@@ -12,7 +12,7 @@ from pathlib import Path
 
 from correlator.config.gaps import Gap
 from correlator.config.settings import SiteSettings
-from correlator.counting.jails import JailDefinition
+from correlator.counting.jail_definition import JailDefinition
 from correlator.model import SECOND, Micros, printable
 
 JAILS_FILE = "fail2ban.toml"

@@ -27,7 +27,7 @@ from correlator.config.fail2ban.sections import SubstitutionError, load_sections
 from correlator.config.fail2ban.times import parse_time
 from correlator.config.gaps import Gap
 from correlator.config.settings import SiteSettings, needs_table
-from correlator.counting.jails import JailDefinition
+from correlator.counting.jail_definition import JailDefinition
 from correlator.errors import Fault
 from correlator.lines.zones import find_zone
 from correlator.model import SECOND, Micros
