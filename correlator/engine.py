@@ -172,9 +172,11 @@ class Engine:
     def succeed(self, before: Engine) -> None:
         """Go on counting what came from each origin, and in each jail, where another engine ended.
 
-        Strikes and blocks come by `restore`, before this.
+        What its filters know of connections, ours know too. Strikes and blocks come before this (`restore`).
         """
         self._reader.succeed(before._reader)
+        for name in self.filters.keys() & before.filters.keys():
+            self.filters[name].succeed(before.filters[name])
         for name in self.jails.keys() & before.jails.keys():
             self.jails[name].succeed(before.jails[name])
 

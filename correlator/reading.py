@@ -4,7 +4,7 @@ A line that no filter can want never becomes a Python object: the prefilter sees
 table says which filters read the lines of which program, however many there are. Decides each line's time:
 its own stamp, or its arrival where the stamp cannot be true. "Last message repeated 3 times" is the line
 before it, three times. What comes by more than one way is one event. Bounded: a line over the bound is
-counted and shown, never cut and judged.
+counted and shown, never cut and judged; records have a wider bound, and the lines kept of them are cut.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from correlator.lines.duplicates import Duplicates
-from correlator.lines.layouts import TEXT, Layout, Reading, apply_layout
+from correlator.lines.layouts import RECORD_BEGINS, TEXT, Layout, Reading, apply_layout
 from correlator.lines.syslog import (
     LAST_REPEATED_BY,
     Header,
@@ -33,6 +33,7 @@ _SKEW_BEHIND: Micros = 60 * SECOND
 _SKEW_AHEAD: Micros = 2 * SECOND
 _UNREADABLE_SHOWN = 20
 _SHOWN_OF_LONG = 200
+_LONGEST_RECORD = 1 << 18  # who types a lot into a field must not make his record unreadable by that
 # What syslog daemons write, and what logrotate makes of it.
 _SYSLOG_FILE = re.compile(
     r"(?:auth\.log|authlog|secure|syslog|messages|maillog|mail\.(?:log|err|warn|info)|(?:daemon|kern|user)\.log|debug)"
@@ -66,6 +67,8 @@ class _Route:
     filters: tuple[Filter, ...]
     has_plain: bool
     """False for what a syslog daemon writes: a line of no program there is somebody's who broke a line."""
+    has_records: bool = False
+    """Whether a filter reads fields and not text."""
     by_identifier: dict[str, tuple[Filter, ...]] = field(default_factory=dict)
     by_writer: dict[str, tuple[Filter, ...]] = field(default_factory=dict)
     last_line: bytes = b""
@@ -91,6 +94,11 @@ class _Route:
             found = tuple(filter_ for filter_ in self.filters if filter_.may_take(identifier))
             _remember(self.by_writer, identifier, found)
         return found
+
+
+def _record_readers(readers: Iterable[Filter], body: str) -> tuple[Filter, ...]:
+    """Return those that read fields and not text, where a body may hold such."""
+    return tuple(one for one in readers if one.layout.is_json and body.lstrip().startswith(RECORD_BEGINS))
 
 
 def _remember(table: dict[str, tuple[Filter, ...]], identifier: str, found: tuple[Filter, ...]) -> None:
@@ -129,7 +137,8 @@ class Reader:
         has_plain = _SYSLOG_FILE.fullmatch(origin.rpartition("/")[2]) is None
         filters = tuple(self._filters[name] for name in names if name in self._filters)
         before = self._routes.get(origin)
-        self._routes[origin] = _Route(filters, has_plain)
+        has_records = any(filter_.layout.is_json for filter_ in filters)
+        self._routes[origin] = _Route(filters, has_plain, has_records)
         if before is not None:
             self._routes[origin].last_line = before.last_line
 
@@ -163,20 +172,25 @@ class Reader:
         data, arrived = chunk.data, chunk.arrived
         for start, end in self._prefilter_of(route).candidates(data, identifier=chunk.identifier):
             counters.candidates += 1
-            if end - start > self._max_line:
-                text = data[start : start + self._max_line].decode("utf-8", "surrogateescape")
-                self._refuse_long(Evidence(arrived, chunk.origin, chunk.offset + start, text), counters)
+            shown = data[start : min(end, start + self._max_line)].decode("utf-8", "surrogateescape")
+            is_long = end - start > self._max_line
+            if is_long and not self._may_be_record(end - start, route):
+                self._refuse_long(Evidence(arrived, chunk.origin, chunk.offset + start, shown), counters)
                 continue
-            text = data[start:end].decode("utf-8", "surrogateescape")
+            text = data[start:end].decode("utf-8", "surrogateescape") if is_long else shown
             header = Header("", "", chunk.identifier, "", text) if chunk.identifier else parse_header(text)
             stamp = self._stamps.read(header.stamp, arrived)
             if header.identifier in LAST_REPEATED_BY and (repeats := repeats_of_last(header)) > 0:
                 header = parse_header(self._line_before(chunk, start, route))._replace(repeats=repeats)
             readers = route.readers(header.identifier)
+            if is_long:
+                readers = _record_readers(readers, header.body)
             if readers:
                 at = self._instant(stamp, chunk, counters)
-                line = Line(header, Evidence(at, chunk.origin, chunk.offset + start, text), arrived=arrived)
+                line = Line(header, Evidence(at, chunk.origin, chunk.offset + start, shown), arrived=arrived)
                 yield from self._events(line, stamp, readers, chunk, counters)
+            elif is_long:
+                self._refuse_long(Evidence(arrived, chunk.origin, chunk.offset + start, shown), counters)
         route.last_line = data[_start_of_last(data, len(data)) : -1]
 
     def _prefilter_of(self, route: _Route) -> Prefilter:
@@ -194,12 +208,17 @@ class Reader:
         if not readers:
             return
         counters.candidates += 1
-        if len(entry.body) > self._max_line:
+        is_long = len(entry.body) > self._max_line
+        if is_long:
+            may_be_record = self._may_be_record(len(entry.body), route)
+            readers = _record_readers(readers, entry.body) if may_be_record else ()
+        if not readers:
             self._refuse_long(Evidence(arrived.arrived, arrived.origin, entry.at, entry.body), counters)
             return
         header = Header("", entry.host, entry.identifier, entry.pid, entry.body)
         at = self._instant(entry.at, arrived, counters)
-        evidence = Evidence(at, arrived.origin, entry.at, format_line(entry.at, header))
+        shown = format_line(entry.at, header)
+        evidence = Evidence(at, arrived.origin, entry.at, shown[: self._max_line] if is_long else shown)
         line = Line(header, evidence, arrived=arrived.arrived)
         yield from self._events(line, entry.at, readers, arrived, counters)
 
@@ -221,21 +240,22 @@ class Reader:
                     laid_out[filter_.layout] = self._lay_out(line, filter_.layout, arrived, counters)
                 own = laid_out[filter_.layout]
             answer = filter_.read(own)
-            if answer is None:
-                continue
-            if not isinstance(answer, Event):
-                counters.unreadable += 1
-                self.unreadable.append(answer)
-                continue
-            if times is None:
-                times = self._new_times(line.header, stamp, arrived, counters)
-            if times:
-                counters.events += 1
-                event = self._settle(answer, own, arrived, counters)
-                said = line.header.repeats
-                if times != said:
-                    event = replace(event, count=max(1, event.count * times // said))
-                events.append(event)
+            for each in (answer, *filter_.late) if filter_.late else (answer,):
+                if each is None:
+                    continue
+                if not isinstance(each, Event):
+                    counters.unreadable += 1
+                    self.unreadable.append(each)
+                    continue
+                if times is None:
+                    times = self._new_times(line.header, stamp, arrived, counters)
+                if times:
+                    counters.events += 1
+                    event = self._settle(each, own, arrived, counters)
+                    said = line.header.repeats
+                    if times != said:
+                        event = replace(event, count=max(1, event.count * times // said))
+                    events.append(event)
         return events
 
     def _lay_out(
@@ -277,6 +297,11 @@ class Reader:
         """Return the line that stands before `start`; empty where it is too long, or never came."""
         line = chunk.data[_start_of_last(chunk.data, start) : start - 1] if start > 0 else route.last_line
         return line.decode("utf-8", "surrogateescape") if len(line) <= self._max_line else ""
+
+    @staticmethod
+    def _may_be_record(length: int, route: _Route) -> bool:
+        """Whether a line over the bound may still be a record that somebody reads."""
+        return route.has_records and length <= _LONGEST_RECORD
 
     def _refuse_long(self, evidence: Evidence, counters: OriginCounters) -> None:
         """Count a line over the bound; cut, it could end where the stranger wants it to."""

@@ -117,6 +117,8 @@ def _answer(filter_: Filter, text: str, now: Micros, at: Micros | None) -> dict[
     else:
         line = make_line(text, arrived=now if at is None else at, layout=filter_.layout)
         event = filter_.read(line) if filter_.wants(line.header.identifier) else None
+        if event is None:
+            event = next(iter(filter_.late), None)  # an earlier line, whose connection this one begins
         if isinstance(event, Event):
             when = event.at if at is None else at
             return _matched(event.pattern, str(event.source), when, dict(event.fields))

@@ -76,6 +76,8 @@ def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dic
         step["misses"] = list(_misses(filter_.definition, line.header.body))
         return step, None
     answer = filter_.read(line)
+    if answer is None:
+        answer = next(iter(filter_.late), None)
     if isinstance(answer, Event):
         step |= {
             "answer": "understood",
@@ -88,6 +90,9 @@ def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dic
             "fields": dict(answer.fields),
         }
         return step, answer
+    if answer is None and filter_.told:
+        step["answer"] = f"kept in mind: it {filter_.told}"
+        return step, None
     if answer is None:
         step["answer"] = "not ours: no pattern matches, or it means nothing"
     else:

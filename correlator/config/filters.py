@@ -19,6 +19,7 @@ from correlator.lines.date_patterns import DatePatternError
 from correlator.lines.journal_match import EXPECTED, JournalMatch, parse_journal_match
 from correlator.lines.layouts import TEXT, Layout, check_dates
 from correlator.matching.filters import NOTHING, Filter, FilterDefinition, FilterTest, failed_tests
+from correlator.matching.open_connections import ConnectionDefinition
 from correlator.matching.patterns import Condition, PatternDefinition, PatternError
 
 ALERT_LOG_TOKEN = "$ALERT_LOG$"  # noqa: S105  a token of ours, not a secret
@@ -81,6 +82,7 @@ def define_filter(
     is_json = table.text("format", "text", choices=_FORMATS) == "json"
     table.require("pattern", "at least one [[pattern]]")
     files = _texts(table, "files", words)
+    ignores = table.tables("ignore")
     definition = FilterDefinition(
         name=path.stem,
         description=table.text("description", ""),
@@ -91,7 +93,11 @@ def define_filter(
             _record_pattern(item, words) if is_json else _pattern(item, words)
             for item in table.tables("pattern")
         ),
-        ignores=tuple(_ignore(item, words) for item in table.tables("ignore")),
+        ignores=tuple(_ignore(item, words) for item in ignores if not (is_json and item.has("match"))),
+        ignored_records=tuple(
+            _ignored_record(item, words) for item in ignores if is_json and item.has("match")
+        ),
+        connections=tuple(_connection(item, words) for item in table.tables("connection")),
         claims=_expanded(table, "claims", words.literal),
         journal=_journal(table),
         tests=tuple(test for item in table.tables("test") for test in _tests(item, words)),
@@ -99,6 +105,10 @@ def define_filter(
         layout=_layout(table, is_json=is_json),
     )
     table.finish()
+    if is_json and definition.connections:
+        table.fault(
+            "connection", "[[connection]]", "no such table here: records are not told apart by lines before"
+        )
     return None if file.faults else definition
 
 
@@ -223,12 +233,31 @@ def _ignore(table: Table, words: Substitution) -> str:
     return expression
 
 
+def _ignored_record(table: Table, words: Substitution) -> tuple[Condition, ...]:
+    conditions = tuple(_conditions(table.table("match"), words))
+    table.finish()
+    return conditions
+
+
+def _connection(table: Table, words: Substitution) -> ConnectionDefinition:
+    table.require("begins", "an expression of lines with the address, in a group (?P<source>...)")
+    connection = ConnectionDefinition(
+        begins=_expanded(table, "begins", words.expression),
+        tells=_expanded(table, "tells", words.expression),
+        ends=_expanded(table, "ends", words.expression),
+        begins_late=table.truth("begins_late", default=False),
+    )
+    table.finish()
+    return connection
+
+
 def _tests(table: Table, words: Substitution) -> Iterator[FilterTest]:
     """Yield the test, once for each word of a list that its line names."""
     table.require("line", "a log line")
     table.require("expect", f'"{NOTHING}", or a table of fields such as {{ source = "192.0.2.1" }}')
     line = table.text("line", "")
     expect = table.any_value("expect")
+    before = table.texts("before")
     table.finish()
     fields = None
     if isinstance(expect, dict):
@@ -236,7 +265,7 @@ def _tests(table: Table, words: Substitution) -> Iterator[FilterTest]:
     elif expect is not None and expect != NOTHING:
         table.fault("expect", expect, f'"{NOTHING}" or a table of fields')
     for text in islice(words.lines(line), _MOST_TESTS_A_LINE):
-        yield FilterTest(text, fields, table.place("line"))
+        yield FilterTest(text, fields, table.place("line"), before)
 
 
 def faults_of_running(definition: FilterDefinition) -> list[Fault]:

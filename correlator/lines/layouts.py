@@ -22,6 +22,8 @@ from correlator.lines.syslog import Header, parse_header, read_stamp
 from correlator.model import SECOND, Micros
 
 _MARKS = ("@cee:", "@json:")
+RECORD_BEGINS = ("{", *_MARKS)
+"""How a body begins that may be a record."""
 _LATEST_YEAR = 2099
 _OPENING = 2  # signs before a date: `[`, `<`
 _CLOSING = re.compile(r"\A[\])>]?[:|,]? *")

@@ -11,8 +11,8 @@ Text that an attacker typed must never choose whom we block: `source` has to be 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,14 @@ from correlator.errors import SourceError
 from correlator.lines.journal_match import JournalMatch
 from correlator.lines.layouts import TEXT, Layout, read_line
 from correlator.matching.needs import ANY_PROGRAM, Need
+from correlator.matching.open_connections import CONNECTION, ConnectionDefinition, Held, OpenConnections
 from correlator.matching.patterns import (
+    SOURCE,
+    Condition,
     Line,
     Pattern,
     PatternDefinition,
+    RecordConditions,
     RecordPattern,
     TextPattern,
     compile_expression,
@@ -39,6 +43,8 @@ NOTHING = "nothing"
 TRANSPORT = "_TRANSPORT"
 _KERNEL = "kernel"
 _MAX_PORT = 65535
+_IGNORE = "ignore"
+_TESTED: Micros = 1_767_225_600 * SECOND
 _KEY = 4  # characters of a body by which the patterns that may match it are looked up
 _MAX_COUNT = 10_000  # a line that says "repeated a million times" is a liar or a flood
 
@@ -52,6 +58,8 @@ class FilterTest:
     """Fields (and `pattern`, `count`) that the event must have; None: nothing may be understood."""
     place: str = ""
     """Where it stands: file and line."""
+    before: tuple[str, ...] = ()
+    """Lines that came earlier in the same log, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,9 @@ class FilterDefinition:
     patterns: tuple[PatternDefinition, ...]
     ignores: tuple[str, ...] = ()
     """Expressions of lines that are ours and mean nothing, whatever pattern is in them."""
+    ignored_records: tuple[tuple[Condition, ...], ...] = ()
+    """Conditions of records that mean nothing: one of these sets is met as a whole."""
+    connections: tuple[ConnectionDefinition, ...] = ()
     claims: str = ""
     """Text that makes a line ours even where no pattern understands it."""
     journal: tuple[JournalMatch, ...] | None = None
@@ -117,8 +128,13 @@ class Filter:
         self.layout = definition.layout
         self.quarantined: dict[str, str] = {}
         self._timeout = timeout / SECOND
-        kind = RecordPattern if definition.layout.is_json else TextPattern
-        self._patterns = [kind(pattern) for pattern in definition.patterns]
+        self.told = ""
+        """What the line that was read last told of a connection, in words."""
+        self.late: Sequence[Event | Unreadable] = ()
+        """What the line that was read last made known of earlier ones."""
+        self._connections = OpenConnections(definition.connections) if definition.connections else None
+        self._patterns = [_run_pattern(definition, pattern) for pattern in definition.patterns]
+        self._has_ignores = bool(definition.ignores or definition.ignored_records)
         self._identifiers = frozenset(definition.identifiers) or frozenset({""})
         self._has_globs = any(ANY_PROGRAM in name for name in self._identifiers)
         if not definition.is_proved:
@@ -128,7 +144,9 @@ class Filter:
         """Raise PatternError where an expression cannot run."""
         for pattern in self._patterns:
             pattern.check()
-        _ = self._ignores
+        if self._connections is not None:
+            self._connections.check()
+        _ = self._ignores, [conditions.tests for conditions in self._ignored_records]
 
     def warm(self) -> None:
         """Make ready for its first line."""
@@ -138,6 +156,10 @@ class Filter:
     @functools.cached_property
     def _ignores(self) -> list[Any]:
         return [compile_expression(expression) for expression in self.definition.ignores]
+
+    @functools.cached_property
+    def _ignored_records(self) -> list[RecordConditions]:
+        return [RecordConditions(conditions) for conditions in self.definition.ignored_records]
 
     @functools.cached_property
     def _globs(self) -> Any:
@@ -167,6 +189,18 @@ class Filter:
             yield Need(self._identifiers, () if has_dates else pattern.beginnings, pattern.texts)
         if self.definition.claims:
             yield Need(self._identifiers, texts=(self.definition.claims,))
+        for need in () if self._connections is None else self._connections.needs(self._identifiers):
+            yield replace(need, beginnings=()) if has_dates else need
+
+    def succeed(self, before: Filter) -> None:
+        """Know the connections that a filter of this name knew, which read the same lines so far."""
+        if self._connections is not None and before._connections is not None:
+            self._connections.succeed(before._connections)
+
+    def forget(self) -> None:
+        """Forget what earlier lines told."""
+        if self._connections is not None:
+            self._connections.clear()
 
     def wants(self, identifier: str) -> bool:
         """Whether lines of this program are read at all; the identifier is empty for lines of no program."""
@@ -194,7 +228,24 @@ class Filter:
         return matches is None or any(match.accepts(entry.fields) for match in matches)
 
     def read(self, line: Line) -> Event | Unreadable | None:
-        """Return what the line says to this filter."""
+        """Return what the line says to this filter; those of one log are given in their order."""
+        if self._connections is None:
+            return self._answer(line)
+        connections, evidence = self._connections, line.evidence
+        self.told, self.late = "", ()
+        if CONNECTION in self.quarantined:
+            return self._answer(line)
+        connections.advance(evidence.at)
+        answer = self._answer(line)
+        told, released = connections.note(line.header, evidence.origin, evidence.at, self._search)
+        self.told = told or self.told
+        late: list[Event | Unreadable | None] = [self._nobodys(held.line) for held in connections.given_up]
+        late += [self._of_connection(connections, held.pattern, held.line, held.fields) for held in released]
+        self.late = [each for each in late if each is not None]
+        connections.given_up.clear()
+        return answer
+
+    def _answer(self, line: Line) -> Event | Unreadable | None:
         body = line.header.body
         for pattern in self._by_beginning.get(body[:_KEY], self._beginning_anyhow):
             if pattern.literal not in body or not body.startswith(pattern.beginnings or ""):
@@ -203,17 +254,23 @@ class Filter:
                 continue
             fields = pattern.find(line, self._search)
             if fields is not None:
-                if self._ignores and self._is_ignored(body):
+                if self._has_ignores and self._is_ignored(line):
                     return None
+                if SOURCE not in fields and self._connections is not None:
+                    return self._of_connection(self._connections, pattern.definition, line, fields)
                 return self._event(pattern.definition, fields, line)
         if line.trouble and any(pattern.literal in body for pattern in self._patterns):
             return Unreadable(self.name, line.trouble, line.evidence)
-        if not self.definition.claims or self.definition.claims not in body or self._is_ignored(body):
+        if not self.definition.claims or self.definition.claims not in body or self._is_ignored(line):
             return None
         return Unreadable(self.name, "no pattern understands it", line.evidence)
 
-    def _is_ignored(self, body: str) -> bool:
-        return any(self._search("ignore", compiled, body) is not None for compiled in self._ignores)
+    def _is_ignored(self, line: Line) -> bool:
+        record, body = line.record, line.header.body
+        return any(self._search(_IGNORE, compiled, body) is not None for compiled in self._ignores) or (
+            record is not None
+            and any(conditions.are_met(record, _IGNORE, self._search) for conditions in self._ignored_records)
+        )
 
     def _search(self, name: str, compiled: Any, text: str) -> Any:
         try:
@@ -221,6 +278,27 @@ class Filter:
         except TimeoutError:
             self.quarantined[name] = f"ran over {self._timeout:g} s on a line of {len(text)} characters"
             return None
+
+    def _of_connection(
+        self,
+        connections: OpenConnections,
+        pattern: PatternDefinition,
+        line: Line,
+        fields: Mapping[str, str],
+    ) -> Event | Unreadable | None:
+        """Return what happened on a connection, its source known from another line."""
+        evidence = line.evidence
+        known = connections.find(line.header, evidence.origin, fields, evidence.at)
+        if known is None:
+            if connections.hold(line.header, evidence.origin, Held(pattern, line, fields), evidence.at):
+                self.told = "waits for the line that begins its connection"
+                return None
+            return self._nobodys(line)
+        shown = replace(evidence, line=f"{evidence.line} [{known.beginning}]")
+        return self._event(pattern, {**known.fields, **fields}, line._replace(evidence=shown))
+
+    def _nobodys(self, line: Line) -> Unreadable:
+        return Unreadable(self.name, "the line that began its connection was not read", line.evidence)
 
     def _event(self, pattern: PatternDefinition, fields: dict[str, str], line: Line) -> Event | Unreadable:
         try:
@@ -250,6 +328,16 @@ class Filter:
         )
 
 
+def _run_pattern(definition: FilterDefinition, pattern: PatternDefinition) -> Pattern:
+    """Return a pattern that runs; of one without a source, the name of its connection may be needed."""
+    if definition.layout.is_json:
+        return RecordPattern(pattern)
+    if not definition.connections or f"(?P<{SOURCE}>" in pattern.expression:
+        return TextPattern(pattern)
+    is_named = any(f"(?P<{CONNECTION}>" in one.begins for one in definition.connections)
+    return TextPattern(pattern, needs=(CONNECTION,) * is_named)
+
+
 def _may_begin(pattern: Pattern, key: str) -> bool:
     """Whether the pattern can match a body whose first characters are `key`."""
     return not pattern.beginnings or any(text.startswith(key[: len(text)]) for text in pattern.beginnings)
@@ -270,11 +358,20 @@ def make_line(text: str, *, arrived: Micros, origin: str = "test", layout: Layou
     return Line(reading.header, Evidence(at, origin, 0, text), reading.record, reading.trouble, arrived)
 
 
+def read_test(filter_: Filter, test: FilterTest, line: str = "") -> Event | Unreadable | None:
+    """Return what a filter says of a test's line, or another in its place, after those that came before."""
+    filter_.forget()
+    answer = None
+    for text in (*test.before, line or test.line):
+        read = make_line(text, arrived=_TESTED, layout=filter_.layout)
+        answer = filter_.read(read) if filter_.wants(read.header.identifier) else None
+    return next(iter(filter_.late), None) if answer is None else answer
+
+
 def failed_tests(filter_: Filter) -> Iterator[tuple[FilterTest, str]]:
     """Yield each of the filter's own tests that fails, with what it got instead."""
     for test in filter_.definition.tests:
-        line = make_line(test.line, arrived=1_767_225_600 * SECOND, layout=filter_.layout)
-        answer = filter_.read(line) if filter_.wants(line.header.identifier) else None
+        answer = read_test(filter_, test)
         if test.expect is None:
             if isinstance(answer, Event):
                 yield test, f"pattern {answer.pattern!r}, source {answer.source}"

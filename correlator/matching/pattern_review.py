@@ -13,8 +13,9 @@ from typing import Any
 
 import regex
 
-from correlator.matching.filters import Filter, FilterDefinition, make_line
+from correlator.matching.filters import Filter, FilterDefinition, FilterTest, make_line, read_test
 from correlator.matching.needs import required_literal
+from correlator.matching.open_connections import CONNECTION
 from correlator.matching.pattern_tree import (
     ALPHABET,
     CLOSINGS,
@@ -28,7 +29,7 @@ from correlator.matching.pattern_tree import (
     parse_expression,
     pumps,
 )
-from correlator.matching.patterns import PatternDefinition
+from correlator.matching.patterns import SOURCE, PatternDefinition
 from correlator.model import SECOND, Event, Micros
 
 _VICTIMS = {4: "198.51.100.66", 6: "2001:db8:66::66"}
@@ -48,6 +49,10 @@ def review_filter(definition: FilterDefinition, *, limit: Micros = SECOND // 20)
         for condition in pattern.conditions:
             if condition.expression and (slow := find_slow_line(condition.expression, limit)):
                 yield pattern.name, f"field {condition.path}: {slow}"
+    for connection in definition.connections:
+        for expression in filter(None, (connection.begins, connection.tells, connection.ends)):
+            for warning in review_expression(expression, limit=limit):
+                yield CONNECTION, warning
     yield from _review_fields(definition)
 
 
@@ -137,7 +142,8 @@ def _outruns(compiled: Any, text: str, seconds: float) -> bool:
 
 def _review_text_before(parsed: Any) -> Iterator[str]:
     """Warn of free text before the address, where something else than the line's end can follow it."""
-    group = parsed.state.groupdict.get("source")
+    groups = parsed.state.groupdict
+    group = groups.get(SOURCE, groups.get(CONNECTION))
     before: list[set[str]] = []
     after: list[set[str]] = []
     seen = _sort_free_text(parsed, group, before, after, is_after=False)
@@ -211,23 +217,25 @@ def _review_fields(definition: FilterDefinition) -> Iterator[tuple[str, str]]:
     """Plant the service's own words about somebody else in each field that the tests show."""
     filter_ = Filter(definition)
     expressions = {pattern.name: pattern for pattern in definition.patterns if pattern.expression}
-    events = [event for test in definition.tests if (event := _understood(filter_, test.line)) is not None]
     accused: set[tuple[str, str]] = set()
-    for event in events:
-        pattern = expressions.get(event.pattern)
-        for name in _fields_that_rule(filter_, pattern, event) if pattern is not None else ():
-            accused.add((event.pattern, name))
+    for test in definition.tests:
+        event = _understood(filter_, test)
+        pattern = None if event is None else expressions.get(event.pattern)
+        if event is not None and pattern is not None:
+            accused.update((pattern.name, name) for name in _fields_that_rule(filter_, pattern, test, event))
     for pattern_name, name in sorted(accused):
         yield pattern_name, f"text in the field {name!r} can choose the source"
 
 
-def _fields_that_rule(filter_: Filter, pattern: PatternDefinition, event: Event) -> Iterator[str]:
-    body = make_line(event.evidence.line, arrived=_ARRIVED).header.body
+def _fields_that_rule(
+    filter_: Filter, pattern: PatternDefinition, test: FilterTest, event: Event
+) -> Iterator[str]:
+    body = make_line(test.line, arrived=_ARRIVED).header.body
     found = regex.compile(pattern.expression, regex.VERSION0).search(body)
-    if found is None or found.start("source") < 0:
+    if found is None or SOURCE not in found.re.groupindex or found.start(SOURCE) < 0:
         return
     victim = _VICTIMS[event.source.version]
-    low, high = found.span("source")
+    low, high = found.span(SOURCE)
     for name in found.re.groupindex:
         start, end = found.span(name)
         if name in _WRITTEN_BY_THE_SERVICE or start < 0:
@@ -237,8 +245,8 @@ def _fields_that_rule(filter_: Filter, pattern: PatternDefinition, event: Event)
             forged.add(body[end:low] + victim + body[high:])
         allowed = _allowed_in(pattern.expression, name)
         for planted in (spelled for text in sorted(forged) for spelled in (text, f"x{text}", f"{text} x")):
-            hostile = event.evidence.line.replace(body, body[:start] + planted + body[end:])
-            answer = _understood(filter_, hostile) if set(planted) <= allowed else None
+            hostile = test.line.replace(body, body[:start] + planted + body[end:])
+            answer = _understood(filter_, test, hostile) if set(planted) <= allowed else None
             if answer is not None and str(answer.source) == victim:
                 yield name
 
@@ -251,7 +259,6 @@ def _allowed_in(expression: str, name: str) -> set[str]:
     return set(ALPHABET) if allowed is None else allowed
 
 
-def _understood(filter_: Filter, text: str) -> Event | None:
-    line = make_line(text, arrived=_ARRIVED, layout=filter_.layout)
-    answer = filter_.read(line) if filter_.wants(line.header.identifier) else None
+def _understood(filter_: Filter, test: FilterTest, line: str = "") -> Event | None:
+    answer = read_test(filter_, test, line)
     return answer if isinstance(answer, Event) else None

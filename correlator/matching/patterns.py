@@ -7,7 +7,7 @@ meet one. Who must know earlier whether it compiles asks `check`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -20,6 +20,8 @@ from correlator.matching.needs import required_text
 from correlator.matching.pattern_cost import bound_tries
 from correlator.model import Evidence, Micros
 
+SOURCE = "source"
+"""The group, or the field, that says who it was."""
 _SHORT = 256
 _MOST_TRIES = 10_000  # each looks at no more than the body once more: some ten milliseconds at worst
 
@@ -36,6 +38,8 @@ class Condition:
 @dataclass(frozen=True, slots=True)
 class PatternDefinition:
     """One expression of a filter; the named groups are `source` and what else the line tells.
+
+    Without `source` it is about a connection, whose source another line names: see `open_connections`.
 
     Where lines are records, conditions stand in the place of the expression, and paths in that of the groups.
     """
@@ -78,18 +82,20 @@ Search = Callable[[str, Any, str], Any]
 
 
 class TextPattern:
-    """An expression, searched in the body; raises PatternError for a bad one."""
+    """An expression, searched in the body; raises PatternError for a bad one, or one that lacks a group."""
 
-    def __init__(self, definition: PatternDefinition) -> None:
+    def __init__(self, definition: PatternDefinition, *, needs: Sequence[str] = (SOURCE,)) -> None:
         self.definition = definition
         self.name = definition.name
+        self._needs = needs
 
     @functools.cached_property
     def compiled(self) -> Any:
         """What is searched."""
         compiled = compile_expression(self.definition.expression)
-        if "source" not in compiled.groupindex:
-            raise PatternError(f"pattern {self.name!r} has no group (?P<source>...)")
+        for group in self._needs:
+            if group not in compiled.groupindex:
+                raise PatternError(f"pattern {self.name!r} has no group (?P<{group}>...)")
         return compiled
 
     @functools.cached_property
@@ -122,7 +128,10 @@ class TextPattern:
 
     def find(self, line: Line, search: Search) -> dict[str, str] | None:
         """Return the fields, or None where the pattern is not in the line."""
-        body = line.header.body
+        return self.find_in(line.header.body, search)
+
+    def find_in(self, body: str, search: Search) -> dict[str, str] | None:
+        """Return the fields, or None where the pattern is not in a body."""
         if len(body) <= _SHORT and self.is_quick:
             found = self.compiled.search(body)
         else:
@@ -135,45 +144,58 @@ class TextPattern:
         return fields
 
 
+class RecordConditions:
+    """Conditions on the fields of a record, all of which must be met."""
+
+    def __init__(self, conditions: Sequence[Condition]) -> None:
+        self._conditions = conditions
+
+    @functools.cached_property
+    def tests(self) -> list[tuple[str, frozenset[str], Any]]:
+        """What is asked of each field. Raises: PatternError."""
+        return [
+            (one.path, one.values, compile_expression(one.expression) if one.expression else None)
+            for one in self._conditions
+        ]
+
+    def are_met(self, record: Mapping[str, Any], name: str, search: Search) -> bool:
+        """Whether a record meets them, searched for a pattern of this name."""
+        for path, values, compiled in self.tests:
+            text = find_text(record, path)
+            if text is None or (values and text not in values):
+                return False
+            if compiled is not None and search(name, compiled, text) is None:
+                return False
+        return True
+
+
 class RecordPattern:
     """Conditions on the fields of a record; raises PatternError for a bad expression or no source."""
 
     def __init__(self, definition: PatternDefinition) -> None:
         self.definition = definition
         self.name = definition.name
-        if "source" not in definition.paths:
+        if SOURCE not in definition.paths:
             raise PatternError(f"pattern {definition.name!r} does not say which field is the source")
         conditions = definition.conditions
+        self._conditions = RecordConditions(conditions)
         spelled = [json_literal(next(iter(one.values))) for one in conditions if len(one.values) == 1]
         keys = [
             json_literal(path.rpartition(".")[2])[1:]
-            for path in (*(one.path for one in conditions), definition.paths["source"])
+            for path in (*(one.path for one in conditions), definition.paths[SOURCE])
         ]
         self.beginnings: tuple[str, ...] = ()
         self.literal = max(spelled, key=len, default="") or max(keys, key=len)
         self.texts = (self.literal,) if self.literal else ()
 
-    @functools.cached_property
-    def _tests(self) -> list[tuple[str, frozenset[str], Any]]:
-        return [
-            (one.path, one.values, compile_expression(one.expression) if one.expression else None)
-            for one in self.definition.conditions
-        ]
-
     def check(self) -> None:
         """Raise PatternError where it cannot run."""
-        _ = self._tests
+        _ = self._conditions.tests
 
     def find(self, line: Line, search: Search) -> dict[str, str] | None:
         """Return the fields, or None where the record does not meet the conditions."""
-        if line.record is None:
+        if line.record is None or not self._conditions.are_met(line.record, self.name, search):
             return None
-        for path, values, compiled in self._tests:
-            text = find_text(line.record, path)
-            if text is None or (values and text not in values):
-                return None
-            if compiled is not None and search(self.name, compiled, text) is None:
-                return None
         paths = self.definition.paths.items()
         return {name: text for name, path in paths if (text := find_text(line.record, path)) is not None}
 

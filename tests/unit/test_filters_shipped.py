@@ -8,12 +8,13 @@ a path) never becomes the source, whatever of the service's own wording it repea
 import ipaddress
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from correlator.config.filters import load_filter
-from correlator.matching.filters import Filter, failed_tests, make_line
+from correlator.matching.filters import Filter, failed_tests, make_line, read_test
 from correlator.model import SECOND, Event, parse_source
 
 FOLDER = Path(__file__).parents[2] / "filters"
@@ -21,7 +22,7 @@ PATHS = sorted(FOLDER.glob("*.toml"))
 ARRIVED = 1_795_400_000 * SECOND
 VICTIM = "198.51.100.66"
 VICTIM6 = "2001:db8:66::66"
-_WRITTEN_BY_THE_SERVICE = frozenset({"source", "port", "protocol", "technique", "count"})
+_WRITTEN_BY_THE_SERVICE = frozenset({"source", "port", "protocol", "technique", "count", "connection"})
 _LEAST_MATCHING = 3
 _LEAST_OTHER = 2
 _SHORTEST_LITERAL = 4
@@ -60,7 +61,7 @@ def _understood(definition):
     filter_ = Filter(definition)
     for test in definition.tests:
         if test.expect is not None:
-            yield test, _answer(filter_, test.line)
+            yield test, read_test(filter_, test)
 
 
 @shipped
@@ -85,7 +86,11 @@ def test_it_has_enough_tests_of_its_own(path):
     definition = _load(path)
     matching = [test for test in definition.tests if test.expect is not None]
     others = [test for test in definition.tests if test.expect is None]
-    hostile = [test for test in definition.tests if len(_addresses(test.line)) > 1]
+    hostile = [
+        test
+        for test in definition.tests
+        if len({address for line in (*test.before, test.line) for address in _addresses(line)}) > 1
+    ]
     assert len(matching) >= _LEAST_MATCHING
     assert len(others) >= _LEAST_OTHER
     assert hostile
@@ -116,10 +121,10 @@ def test_text_that_a_stranger_chose_never_names_the_source(path):
     """Whatever stood in a free field is replaced by the service's own wording about somebody else."""
     definition = _load(path)
     filter_ = Filter(definition)
-    understood = _one_a_pattern(event for _test, event in _understood(definition))
+    understood = _one_a_pattern(_understood(definition))
     forged = {
         text
-        for event in understood
+        for _test, event in understood
         for whole, fragments in [_about_the_victim(event)]
         for text in (
             *(frame.format(whole) for frame in ("{}", "x {}", "{} x", "x{}", "x' {}", 'x" {}', "x) {}")),
@@ -127,12 +132,14 @@ def test_text_that_a_stranger_chose_never_names_the_source(path):
         )
     }
     wrong = []
-    for event in understood:
+    for test, event in understood:
         planted = (
-            _records(filter_, event, forged) if filter_.layout.is_json else _lines(filter_, event, forged)
+            _records(filter_, event, forged)
+            if filter_.layout.is_json
+            else (*_lines(filter_, test, event, forged), *_lines_before(filter_, test, forged))
         )
-        for field, hostile in planted:
-            answer = _answer(filter_, hostile)
+        for field, before, hostile in planted:
+            answer = read_test(filter_, replace(test, before=before), hostile)
             if isinstance(answer, Event) and str(answer.source) in (VICTIM, VICTIM6):
                 wrong.append((field, answer.pattern, hostile))
     assert wrong == []
@@ -143,8 +150,8 @@ def test_long_hostile_lines_do_not_outrun_the_limit(path):
     """What a filter's own lines consist of, repeated to the longest line we read, stays below a second."""
     definition = _load(path)
     filter_ = Filter(definition, timeout=SECOND)
-    for event in _one_a_pattern(event for _test, event in _understood(definition)):
-        full = event.evidence.line
+    for test, _event in _one_a_pattern(_understood(definition)):
+        full = test.line
         body = make_line(full, arrived=ARRIVED, layout=filter_.layout).header.body
         head = full[: len(full) - len(body)]
         words = body.split(" ")
@@ -157,11 +164,11 @@ def test_long_hostile_lines_do_not_outrun_the_limit(path):
     assert filter_.quarantined == {}
 
 
-def _one_a_pattern(events):
+def _one_a_pattern(understood):
     """Return the first event of each pattern for each IP version: enough to know the service's words."""
     found = {}
-    for event in events:
-        found.setdefault((event.pattern, event.source.version), event)
+    for test, event in understood:
+        found.setdefault((event.pattern, event.source.version), (test, event))
     return list(found.values())
 
 
@@ -179,15 +186,34 @@ def _about_the_victim(event):
     return body.replace(shown, victim), [text for piece in pieces for text in (piece, "x" + piece)]
 
 
-def _lines(filter_, event, forged):
-    """Yield (field, line), each field of the event's line that holds a stranger's text replaced in turn."""
+def _lines(filter_, test, event, forged):
+    """Yield (field, lines before, line), each field that holds a stranger's text replaced in turn.
+
+    The line in which the pattern is found is the test's, or one of those before it.
+    """
     pattern = next(pattern for pattern in filter_._patterns if pattern.definition.name == event.pattern)
-    full = event.evidence.line
+    lines = (*test.before, test.line)
+    for index, line in enumerate(lines):
+        for field, hostile in _planted(pattern, line, forged):
+            *before, last = (*lines[:index], hostile, *lines[index + 1 :])
+            yield field, tuple(before), last
+
+
+def _lines_before(filter_, test, forged):
+    """Yield the same for the lines before that tell more of a connection."""
+    for pattern in () if filter_._connections is None else filter_._connections._tells:
+        for index, line in enumerate(test.before):
+            for field, hostile in _planted(pattern, line, forged):
+                yield field, (*test.before[:index], hostile, *test.before[index + 1 :]), test.line
+
+
+def _planted(pattern, full, forged):
+    """Yield (field, line), where the pattern is found in a line."""
     header = make_line(full, arrived=ARRIVED).header
-    if header.repeats > 1:
-        return  # the body is not what the line ends with
     start = len(full) - len(header.body)
     found = pattern.compiled.search(header.body)
+    if found is None or header.repeats > 1:
+        return  # a repeated body is not what the line ends with
     for field in set(pattern.compiled.groupindex) - _WRITTEN_BY_THE_SERVICE:
         low, high = found.span(field)
         if low >= 0:
@@ -199,13 +225,13 @@ def _lines(filter_, event, forged):
 
 
 def _records(filter_, event, forged):
-    """Yield (field, line) for a record that is read by its fields; its writer escapes what strangers type."""
+    """Yield (field, nothing before, line) for a record, whose writer escapes what strangers type."""
     pattern = next(pattern for pattern in filter_._patterns if pattern.definition.name == event.pattern)
     full = event.evidence.line
     for field in set(pattern.definition.paths) - _WRITTEN_BY_THE_SERVICE:
         shown = json.dumps(event.fields.get(field, ""))
         for text in forged:
-            yield field, full.replace(shown, json.dumps(text))
+            yield field, (), full.replace(shown, json.dumps(text))
 
 
 def _as_the_service_lets_it(field, expression, text):

@@ -10,7 +10,7 @@ from correlator.lines.layouts import Layout
 from correlator.lines.syslog import format_instant
 from correlator.matching.filters import Filter, FilterDefinition
 from correlator.matching.patterns import Condition, PatternDefinition, PatternError
-from correlator.model import SECOND, Chunk
+from correlator.model import JOURNAL, SECOND, Chunk, Entries, Entry
 from correlator.reading import Reader
 
 NOW = 1_795_357_762 * SECOND
@@ -134,6 +134,73 @@ ALERT = {
     "dest_port": 22,
     "alert": {"severity": 1, "signature": "ET SCAN Potential SSH Scan", "list": [{"x": "a"}]},
 }
+
+
+def _eve(name="x", **settings):
+    pattern = PatternDefinition(
+        "alert", "", conditions=(Condition("event_type", frozenset({"alert"})),), paths={"source": "src_ip"}
+    )
+    settings = {"identifiers": frozenset({"", "ids"}), "layout": Layout(is_json=True), **settings}
+    return _filter(name, (pattern,), **settings)
+
+
+def _padded(length):
+    line = json.dumps({**ALERT, "url": ""})
+    return line.replace('"url": ""', f'"url": "{"/" * (length - len(line))}"')
+
+
+@pytest.mark.parametrize(
+    ("length", "is_read"), [(8192, True), (8193, True), (1 << 18, True), ((1 << 18) + 1, False)]
+)
+def test_who_types_a_lot_into_a_record_hides_nothing(length, is_read):
+    """A long URL makes a long record; what is kept of the line for people is cut."""
+    line = _padded(length)
+    assert len(line) == length
+    reader = _reader(_eve())
+    events = list(reader.read(_chunk(line)))
+    assert [(str(event.source), event.evidence.line) for event in events] == [
+        ("192.0.2.1", line[:8192])
+    ] * is_read
+    assert reader.origins[LOG].cut == (not is_read)
+
+
+def test_a_long_record_is_no_text():
+    """A filter that reads text never sees a line over the bound; text over it is counted, whoever reads."""
+    text = _filter("text", identifiers=frozenset({"", "ids"}))
+    reader = _reader(_eve(), text)
+    lines = [
+        _stamped(f"vm ids[1]: {_padded(9000)}"),
+        _stamped("vm ids[1]: knock from 192.0.2.1" + " " * 9000),
+    ]
+    assert [event.filter for event in reader.read(_chunk(*lines))] == ["x"]
+    alone = _reader(text)
+    assert list(alone.read(_chunk(lines[1]))) == []
+    assert (reader.origins[LOG].cut, alone.origins[LOG].cut) == (1, 1)
+
+
+@pytest.mark.parametrize(("length", "is_read"), [(8193, True), ((1 << 18) + 1, False)])
+def test_a_long_record_is_read_from_the_journal_too(length, is_read):
+    """Suricata may write its records to syslog."""
+    reader = _reader(_eve())
+    reader.follow(JOURNAL, ["x"])
+    entries = Entries(JOURNAL, (Entry(NOW, "vm", "ids", "1", _padded(length)),), NOW)
+    assert len(list(reader.read(entries))) == is_read
+    assert reader.origins[JOURNAL].cut == (not is_read)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "is_ignored"),
+    [
+        ((Condition("alert.severity", frozenset({"1"})),), True),
+        ((Condition("alert.severity", frozenset({"1"})), Condition("dest_port", frozenset({"23"}))), False),
+        ((Condition("alert.signature", expression="^ET SCAN "),), True),
+        ((Condition("nothing", expression=""),), False),
+    ],
+)
+def test_records_that_mean_nothing_are_told_by_their_fields(conditions, is_ignored):
+    """All of one set's conditions are met; in which order the fields stand does not matter."""
+    reader = _reader(_eve(ignored_records=((Condition("src_ip", frozenset({"192.0.2.9"})),), conditions)))
+    assert len(list(reader.read(_chunk(json.dumps(ALERT))))) == (not is_ignored)
 
 
 def _alerts(*conditions, **paths):
