@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from correlator.cli import site as sites
 from correlator.cli.output import complain, print_json
 from correlator.errors import ConfigError, PortwardError
-from correlator.model import Event, Micros, Source
+from correlator.model import SECOND, Event, Micros, Source
 
 if TYPE_CHECKING:
     from correlator.config.site import Site
@@ -41,7 +41,8 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     explain.add_argument(
         "--filter",
         metavar="NAME|PATH",
-        help="only this filter: by name, or a file of ours or of Fail2ban (filter.d/sshd.conf[mode=ddos])",
+        help="only this filter: by name, or a file of ours or of Fail2ban (filter.d/sshd.conf[mode=ddos]);"
+        " by its file, and with --input jsonl or --option, it answers alone, without a site",
     )
     explain.add_argument(
         "--option",
@@ -54,15 +55,15 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "--input",
         choices=("text", "jsonl"),
         default="text",
-        help='lines as they stand, or {"line": TEXT, "time": EPOCH or null} each; with a filter by its path',
+        help='lines as they stand, or {"line": TEXT, "time": EPOCH or null} each; with --filter',
     )
     explain.add_argument(
         "--now",
         type=_epoch,
         metavar="EPOCH",
-        help="seconds since 1970 to take for now; with a filter by its path",
+        help="seconds since 1970 to take for now",
     )
-    explain.set_defaults(run=_run)
+    explain.set_defaults(run=_run, refuse=explain.error)
 
 
 def _epoch(text: str) -> float:
@@ -80,10 +81,14 @@ def _epoch(text: str) -> float:
 def _run(options: argparse.Namespace) -> int:
     from correlator.config.filter_references import is_path
 
-    if options.filter is not None and is_path(options.filter):
+    is_alone = options.input == "jsonl" or bool(options.option)
+    if is_alone and options.filter is None:
+        options.refuse("--input jsonl and --option need --filter NAME|PATH")
+    if options.filter is not None and (is_alone or is_path(options.filter)):
         from correlator.cli.explain_filter import explain_alone
 
-        return explain_alone(options)
+        reference = options.filter if is_path(options.filter) else _path_of(options)
+        return explain_alone(options, reference)
     from correlator.cli.explain_steps import explain_line, explanation_text
     from correlator.enforcer.never_block import NeverBlock
 
@@ -96,9 +101,10 @@ def _run(options: argparse.Namespace) -> int:
             complain("portward explain: standard input is closed, and no LINE was given")
             return _NO_INPUT
         if isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # as logs are read
+            # as logs are read: any bytes, and a line ends with a line feed alone
+            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
         lines = sys.stdin
-    now = time.time_ns() // 1000
+    now = time.time_ns() // 1000 if options.now is None else int(options.now * SECOND)
     guard = NeverBlock(site.enforcer)
 
     def ignored_by(source: Source) -> str | None:
@@ -107,7 +113,7 @@ def _run(options: argparse.Namespace) -> int:
     engine = _engine(site, ignored_by)
     is_understood = False
     for line in lines:
-        steps = explain_line(engine, line.rstrip("\n"), now, only=options.filter, ignored_by=ignored_by)
+        steps = explain_line(engine, line.rstrip("\r\n"), now, only=options.filter, ignored_by=ignored_by)
         if not steps["understood"] and options.filter is None and options.line != "-":
             steps["would_be_understood_by"] = list(_not_enabled(site, steps["line"], now))
         is_understood = is_understood or steps["understood"]
@@ -116,7 +122,20 @@ def _run(options: argparse.Namespace) -> int:
         else:
             for text in explanation_text(steps):
                 print(text)
+        sys.stdout.flush()  # whoever asks line by line waits for it
     return 0 if is_understood else 1
+
+
+def _path_of(options: argparse.Namespace) -> str:
+    """Return the file of a filter by its name. Raises: NoFilterError."""
+    from correlator.config.reader import near_miss
+    from correlator.config.settings import settings_file
+    from correlator.config.site import FilterShelf
+
+    shelf = FilterShelf(settings_file(options.config).parent / "filters")
+    if options.filter not in shelf.paths:
+        raise NoFilterError(f"no filter {options.filter!r}{near_miss(options.filter, shelf.paths)}")
+    return str(shelf.paths[options.filter].absolute())
 
 
 def _with_filter(site: Site, name: str) -> Site:

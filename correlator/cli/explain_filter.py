@@ -1,5 +1,7 @@
 """`explain --filter PATH`: what one filter, given by its file, makes of lines; no site is needed for that.
 
+So is a filter by its name where `--input jsonl` or `--option` asks for this.
+
 With `--input jsonl` each line is an object `{"line": TEXT, "time": EPOCH or null}` and is answered at once:
 `{"matched": true, "pattern": ..., "source": ..., "time": EPOCH, "fields": {...}}`. `source` is who is meant,
 as text: an address in its canonical form, or with a filter of Fail2ban whatever it takes for one (a host's
@@ -27,12 +29,14 @@ if TYPE_CHECKING:
 _NO_INPUT = 66  # EX_NOINPUT
 _BAD_DATA = 65  # EX_DATAERR
 _LONGEST = 1 << 20
+_SHOWN = 80
+_FORM = '{"line": TEXT, "time": EPOCH or null}'
 HIGHEST_EPOCH = 221_845_392_000
 """Seconds since 1970, in the year 9000: what is later is no time of a log."""
 _NOTHING: dict[str, Any] = {"matched": False, "pattern": None, "source": None, "time": None, "fields": {}}
 
 
-def explain_alone(options: argparse.Namespace) -> int:
+def explain_alone(options: argparse.Namespace, reference: str) -> int:
     """Answer for each line; 0 where anything matched, 65 where any input was no such object.
 
     Raises: ConfigError for a filter with faults.
@@ -41,7 +45,7 @@ def explain_alone(options: argparse.Namespace) -> int:
     from correlator.matching.whole_line_filters import run_filter
 
     parameters = dict(_parameters(options.option))
-    definition, faults = open_filter(options.filter, parameters)
+    definition, faults = open_filter(reference, parameters)
     if definition is None:
         raise ConfigError(tuple(faults))
     filter_ = run_filter(definition)
@@ -56,7 +60,10 @@ def explain_alone(options: argparse.Namespace) -> int:
             is_faulty = True
             continue
         now = int(options.now * SECOND) if options.now is not None else time.time_ns() // 1000
+        known = len(filter_.quarantined)
         answer = _answer(filter_, text, now, at)
+        for pattern, why in [*filter_.quarantined.items()][known:]:
+            complain(f"portward explain: input line {number}: pattern {pattern!r} {why}; it is tried no more")
         is_matched = is_matched or answer["matched"]
         _show(text, answer, as_json=options.json)
     if is_faulty:
@@ -76,34 +83,50 @@ def _parameters(options: list[str]) -> Iterator[tuple[str, str]]:
 
 def _lines(options: argparse.Namespace) -> Iterator[tuple[str | None, Any]]:
     """Yield (text, its time or None) of each line; (None, why) for one that is no such object."""
+    is_json = options.input == "jsonl"
     if options.line != "-":
-        yield options.line, None
+        yield _parse(options.line) if is_json else (options.line, None)
         return
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # as logs are read
+        # as logs are read: any bytes, and a line ends with a line feed alone
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
     while line := sys.stdin.readline(_LONGEST):  # one at a time: each is answered before the next is read
-        if options.input == "text":
+        if len(line) == _LONGEST and not line.endswith("\n"):
+            _skip_rest()
+            yield None, f"{_shown(line)}: longer than {_LONGEST} characters"
+        elif not is_json:
             yield line.rstrip("\r\n"), None
-            continue
-        if line.strip():
+        elif line.strip():
             yield _parse(line)
 
 
+def _skip_rest() -> None:
+    while (rest := sys.stdin.readline(_LONGEST)) and not rest.endswith("\n"):
+        pass
+
+
 def _parse(line: str) -> tuple[str | None, Any]:
+    """Return text and time of an object; (None, why) where it is none."""
     try:
         given = json.loads(line)
-        text, at = given["line"], given.get("time")
-        if not isinstance(text, str):
-            return None, 'expected {"line": TEXT, "time": EPOCH or null}'
-        return text.rstrip("\r\n"), None if at is None else _micros(float(at))
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-        return None, f'{line.strip()[:80]!r}, expected {{"line": TEXT, "time": EPOCH or null}}'
+    except (ValueError, RecursionError) as exc:
+        return None, f"{_shown(line)}: no JSON: {exc}; expected {_FORM}"
+    if not isinstance(given, dict):
+        return None, f"{_shown(line)}: no object, expected {_FORM}"
+    text, at = given.get("line"), given.get("time")
+    if not isinstance(text, str):
+        got = _shown(json.dumps(text)) if "line" in given else "nothing"
+        return None, f'"line": got {got}, expected text, as in {_FORM}'
+    is_time = isinstance(at, int | float) and not isinstance(at, bool) and 0 <= at < HIGHEST_EPOCH
+    if at is not None and not is_time:
+        expected = "seconds since 1970, before the year 9000, or null"
+        return None, f'"time": got {_shown(json.dumps(at))}, expected {expected}'
+    return text.rstrip("\r\n"), None if at is None else round(at * SECOND)
 
 
-def _micros(at: float) -> Micros:
-    if not 0 <= at < HIGHEST_EPOCH:
-        raise ValueError(f"no time: {at}")
-    return round(at * SECOND)
+def _shown(text: str) -> str:
+    text = text.strip()
+    return printable(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 def _answer(filter_: Filter, text: str, now: Micros, at: Micros | None) -> dict[str, Any]:

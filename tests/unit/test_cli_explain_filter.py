@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 FILTER = """\
 [Definition]
 failregex = ^ <mode> (?:user <F-USER>\\S+</F-USER> )?from <HOST>$
@@ -64,6 +66,62 @@ def test_what_is_no_such_object_is_answered_too(tmp_path):
     assert status == 65
     assert [answer["matched"] for answer in answers] == [False, False, True]
     assert "expected" in answers[0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("no", "no JSON"),
+        ("[1]", "no object"),
+        ("null", "no object"),
+        ('{"time": 1}', '"line": got nothing, expected text'),
+        ('{"line": 5}', '"line": got 5, expected text'),
+        ('{"line": "x", "time": "5"}', '"time": got "5", expected seconds since 1970'),
+        ('{"line": "x", "time": true}', '"time": got true, expected seconds since 1970'),
+        ('{"line": "x", "time": NaN}', '"time": got NaN, expected seconds since 1970'),
+        ('{"line": "x", "time": ' + "9" * 5000 + "}", "no JSON"),
+        ("[" * 100_000, "no JSON"),
+        ('{"line": "' + "x" * (3 << 20) + '"}', "longer than 1048576 characters"),
+    ],
+)
+def test_a_bad_line_gets_one_answer_that_says_why(tmp_path, line, why):
+    """However long it is or deep: the answers behind it must not be shifted by one."""
+    good = {"line": " failed from 192.0.2.1"}
+    status, answers = _ask([good, line, good], folder=tmp_path)
+    assert status == 65
+    assert [answer["matched"] for answer in answers] == [True, False, True]
+    assert why in answers[1]["error"]
+
+
+def test_a_carriage_return_ends_no_line(tmp_path):
+    """Only a line feed does, as in a log: else one line in would be two answers."""
+    status, answers = _ask([{"line": " failed from 192.0.2.1"}, "a\rb"], folder=tmp_path)
+    assert (status, len(answers)) == (65, 2)
+
+
+def test_a_filter_is_found_by_its_name_too(tmp_path):
+    """Ours or the site's, as with `filter test`; it answers alone."""
+    line = {"line": "Nov 23 09:20:00 vm sshd[8]: Invalid user bob from 192.0.2.1 port 5000", "time": 7.5}
+    done = _explain("sshd", "--json", "--input", "jsonl", lines=[json.dumps(line)], folder=tmp_path)
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["pattern"], answer["time"]) == (0, "invalid-user", 7.5)
+    assert _explain("shd", "--input", "jsonl", folder=tmp_path).returncode == 2
+
+
+def test_objects_are_for_one_filter():
+    """Without one the answer would be another; that is said, not guessed."""
+    command = [sys.executable, "-m", "correlator", "explain", "--input", "jsonl"]
+    done = subprocess.run(command, input="{}", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "need --filter NAME|PATH" in done.stderr
+
+
+def test_a_pattern_that_runs_over_is_named(tmp_path):
+    """What is tried no more must not look like a line that does not match."""
+    expression = "^(?:(?:a|a)+$|from (?P<source>.+))"
+    (tmp_path / "slow.toml").write_text(f"[[pattern]]\nname = 'slow'\nregex = '{expression}'\n")
+    done = _explain(str(tmp_path / "slow.toml"), "a" * 5000 + "b", folder=tmp_path)
+    assert "input line 1: pattern 'slow' ran over 0.05 s" in done.stderr
 
 
 def test_it_answers_before_the_input_ends(tmp_path):
