@@ -29,7 +29,8 @@ endif
 RUN_PACKAGES := python3-venv python3-pip python3-setuptools python3-wheel \
 	python3-watchdog python3-regex python3-systemd nftables iproute2
 TEST_PACKAGES := python3-pytest python3-hypothesis python3-pytest-random-order python3-scapy \
-	nmap iptables tcpdump ipset conntrack tcpd ufw python3-zstandard \
+	nmap iptables tcpdump ipset conntrack tcpd ufw python3-zstandard curl openssl \
+	dbus-daemon python3-dbus python3-gi gir1.2-glib-2.0 \
 	man-db groff systemd apparmor logrotate python3-shtab bash zsh fish
 # What debian/control asks of a build, and what the package's own tests need.
 DEB_PACKAGES := dpkg-dev fakeroot debhelper dh-python dh-apparmor bash-completion lintian git \
@@ -119,8 +120,8 @@ $(LINT)/.installed: Makefile | packages
 	$(LINT)/bin/python -m pip --quiet --disable-pip-version-check install $(LINT_TOOLS)
 	touch $@
 
-# The real PortSentry, Fail2ban, SSHGuard and rsyslog, unpacked and not installed: installing them would start daemons on this
-# host; and a clock to show them. Where no mirror has one, what needs it is skipped and says so.
+# The real PortSentry, Fail2ban, SSHGuard, rsyslog, firewalld and Shorewall, unpacked and not installed: installing them
+# would start daemons on this host or change it; and a clock to show them. Where no mirror has one, what needs it is skipped and says so.
 # $(call fetch,PACKAGE,FOLDER,A FILE OF IT,WHAT IT IS)
 define fetch
 [ -e $(PEERS)/$(2)/$(3) ] || { mkdir -p $(PEERS) && cd $(PEERS) && rm -f $(1)_*.deb && \
@@ -138,3 +139,9 @@ peer: | packages
 	@$(call fetch,rsyslog,rsyslog,usr/sbin/rsyslogd,rsyslog)
 	@$(call fetch,libestr0,rsyslog,usr/share/doc/libestr0,library for rsyslog)
 	@$(call fetch,libfastjson4,rsyslog,usr/share/doc/libfastjson4,library for rsyslog)
+	@$(call fetch,firewalld,firewalld,usr/sbin/firewalld,firewalld)
+	@$(call fetch,python3-firewall,firewalld,usr/share/doc/python3-firewall,library for firewalld)
+	@$(call fetch,python3-nftables,firewalld,usr/share/doc/python3-nftables,library for firewalld)
+	@$(call fetch,shorewall-core,shorewall,usr/share/doc/shorewall-core,library for Shorewall)
+	@$(call fetch,shorewall,shorewall,usr/share/doc/shorewall,Shorewall)
+	@$(call fetch,shorewall6,shorewall,usr/share/doc/shorewall6,Shorewall for IPv6)

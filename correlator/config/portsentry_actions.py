@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from correlator.actions import ActionDefinition, Argv, Commands
 from correlator.config.portsentry import PortSentryConf
+from correlator.config.route_commands import ask_route, undo_route
 from correlator.model import SECOND, Micros
 
 ROUTE, WRAPPERS, COMMAND = "kill-route", "kill-hosts-deny", "kill-run-cmd"
@@ -23,11 +24,7 @@ RECORD, NO_RESPONSE = "record", "no-response"
 COMMAND_TIMEOUT: Micros = 60 * SECOND
 """PortSentry waits for ever, and sees no packet meanwhile."""
 
-_ADDS = {"-I": "-D", "-A": "-D", "--insert": "--delete", "--append": "--delete"}
 _ONLY_IPV4 = ("ipchains", "ipfwadm", "route", "iptables-legacy", "iptables-nft", "iptables")
-_SHELL = re.compile(r"[|&;<>()`\n]")
-_PLAIN = re.compile(r"(?:[\w@%+=:,./!-]|\$(?:TARGET|PORT|MODE)\$)+", re.ASCII)
-_SEPARATORS = re.compile(r"&&|;")
 
 
 def response_actions(conf: PortSentryConf) -> dict[str, ActionDefinition]:
@@ -106,93 +103,28 @@ def missing_program(command: str) -> str:
     return program if program.startswith("/") and not os.access(program, os.X_OK) else ""
 
 
-def undo_route(command: str) -> str:
-    """Return the command that takes back what `command` does, or nothing where that is not known.
-
-    Known are iptables, ip6tables, ipchains, route, ip route, ip rule, ipset, nft and firewall-cmd, several
-    of them joined by `&&` or `;` too.
-    """
-    undone: list[str] = []
-    for part in _SEPARATORS.split(command):
-        if not part.strip():
-            continue
-        opposite = "" if _SHELL.search(part) else _undo_one(part)
-        if not opposite:
-            return ""
-        undone.insert(0, opposite)
-    return "; ".join(undone)
-
-
 def _route_commands(command: str) -> dict[int, Commands]:
     """Return KILL_ROUTE by version of IP: a program for IPv4 is not tried on IPv6."""
-    undo = undo_route(command)
-    commands = Commands(block=(_shell(command),), release=(_shell(undo),) if undo else ())
     program = os.path.basename(command.split(maxsplit=1)[0])
     if program not in _ONLY_IPV4:
-        return {4: commands, 6: commands}
+        return dict.fromkeys((4, 6), _undoable(command))
     if not program.startswith("iptables"):
-        return {4: commands}
-    other = _for_ipv6(command)
-    other_undo = undo_route(other)
-    return {
-        4: commands,
-        6: Commands(block=(_shell(other),), release=(_shell(other_undo),) if other_undo else ()),
-    }
+        return {4: _undoable(command)}
+    return {4: _undoable(command), 6: _undoable(_for_ipv6(command))}
+
+
+def _undoable(command: str) -> Commands:
+    """Return a command with what undoes it, and what asks whether it stands, where these are known."""
+    undo, question = undo_route(command), ask_route(command)
+    return Commands(
+        block=(_shell(command),),
+        release=(_shell(undo),) if undo else (),
+        present=(_shell(question),) if question else (),
+    )
 
 
 def _for_ipv6(command: str) -> str:
     return re.sub(r"\biptables(?=-nft\b|-legacy\b|\b)", "ip6tables", command)
-
-
-def _undo_one(command: str) -> str:
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return ""
-    if len(words) < 3:
-        return ""
-    program = os.path.basename(words[0])
-    if program.startswith(("iptables", "ip6tables")) or program == "ipchains":
-        found = _undo_chain(words)
-    elif program == "route" and words[1] == "add":
-        found = [words[0], "del", *words[2:]]
-    elif (
-        program == "ip"
-        and (index := _index(words, "add", "replace", "append"))
-        and set(words) & {"route", "rule"}
-    ):
-        found = [*words[:index], "del", *words[index + 1 :]]
-    elif program == "ipset" and words[1] in ("add", "-A", "--add"):
-        found = [words[0], "del", *words[2:4]]
-    elif program == "nft" and words[1:3] == ["add", "element"]:
-        found = [words[0], "delete", *words[2:]]
-    elif program == "firewall-cmd":
-        found = [re.sub(r"^--add-", "--remove-", word) for word in words]
-        found = found if found != words else []
-    else:
-        found = []
-    return " ".join(map(_quote, found))
-
-
-def _undo_chain(words: list[str]) -> list[str]:
-    """Return the deletion of a rule that was put in, without its number: that may differ by then."""
-    index = _index(words, *_ADDS)
-    if not index or index + 1 >= len(words):
-        return []
-    rest = words[index + 2 :]
-    if rest and rest[0].isdigit():
-        rest = rest[1:]
-    return [*words[:index], _ADDS[words[index]], words[index + 1], *rest]
-
-
-def _index(words: list[str], *wanted: str) -> int:
-    """Return where the first of `wanted` stands; 0 where none does."""
-    return next((index for index, word in enumerate(words) if index and word in wanted), 0)
-
-
-def _quote(word: str) -> str:
-    """Return a word as the shell takes it back; tokens stay tokens."""
-    return word if _PLAIN.fullmatch(word) else shlex.quote(word)
 
 
 def _shell(command: str) -> Argv:

@@ -146,6 +146,8 @@ def _commands(commands: Commands, origin: str) -> list[str]:
     lines = [_line("block", _text(commands.block[0][-1]), origin)]
     if commands.release:
         lines.append(_line("release", _text(commands.release[0][-1]), "ours: PortSentry undoes nothing"))
+    if commands.present:
+        lines.append(_line("present", _text(commands.present[0][-1]), "ours: asked whether it still stands"))
     return lines
 
 

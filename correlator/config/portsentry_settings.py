@@ -26,8 +26,8 @@ from correlator.config.portsentry_actions import (
     actions_for,
     missing_program,
     response_actions,
-    undo_route,
 )
+from correlator.config.route_commands import undo_route
 from correlator.config.settings import SiteSettings, needs_table
 from correlator.counting.jail_definition import JailDefinition
 from correlator.errors import Fault

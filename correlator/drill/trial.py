@@ -74,7 +74,9 @@ def try_action(definition: ActionDefinition) -> Generator[Step, None, None]:
         action = stage.build(definition)
         for argv in definition.trial:
             prepared = stage.run(argv)
-            yield Step("trial", not prepared, prepared or spell(argv))
+            yield Step("trial", not prepared, prepared or " ".join(spell(argv).split()))
+            if prepared:
+                return  # without ground of its own it would not be the action that is tried
         if isinstance(action, Surveyor):
             checked = stage.wait(lambda ended: action.check(_now(), ended))
             yield Step("check", checked.is_success, checked.detail or "can work on this host")

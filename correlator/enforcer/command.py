@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 from correlator.actions import (
     ActionDefinition,
@@ -23,7 +26,12 @@ from correlator.enforcer.runner import Done, Ran, Runner
 from correlator.errors import SourceError
 from correlator.model import SECOND, Micros, Source, parse_prefix, parse_source
 
+MOST_ASKED = 200
+"""Sources that one comparison asks about, each by a command of its own."""
+
 _PARTS = re.compile(r"[;&|\n]")
+_NOTHING = Ran("", "")
+_MISSING = Ran("not there", "", is_no=True)
 
 
 class CommandAction:
@@ -37,11 +45,13 @@ class CommandAction:
         self.says = definition.says
         self.can_release = any(commands.release for commands in definition.commands.values())
         self.expires_by_itself = definition.expires_by_itself
-        self.can_survey = definition.denies and any(c.list for c in definition.commands.values())
+        self.can_survey = definition.denies and any(c.list or c.present for c in definition.commands.values())
         self._list_pattern = re.compile(definition.list_pattern, re.MULTILINE)
         self._definition = definition
         self._runner = runner
         self._is_started: set[int] = set()
+        self._asked = 0
+        """Where in the list of sources the next comparison goes on asking."""
 
     def block(self, order: Order, now: Micros, ended: Ended, *, is_again: bool = False) -> None:
         """Run `block`; after a death first ask whether it had been carried out, or undo it where we can.
@@ -54,23 +64,14 @@ class CommandAction:
         elif is_again and not self.denies:
             ended(Result(Ending.UNKNOWN, "interrupted; it is not run twice"))
         elif is_again and commands.present and not self.expires_by_itself:
-            self._run(
-                commands.present,
-                order,
-                now,
-                lambda ran: (
-                    self._block(commands, order, now, ended)
-                    if ran.problem
-                    else ended(Result(Ending.DONE, "done before"))
-                ),
-            )
-        elif is_again and commands.release:
-            self._run(commands.release, order, now, lambda _: self._block(commands, order, now, ended))
+            self._run(commands.present, order, now, partial(self._block_anew, commands, order, now, ended))
+        elif is_again:
+            self._block_anew(commands, order, now, ended, _MISSING)
         else:
             self._block(commands, order, now, ended)
 
     def release(self, order: Order, now: Micros, ended: Ended) -> None:
-        """Run `release`; a source that is not denied any more is released."""
+        """Run `release`; a source that is surely not denied any more is released."""
         commands = self._commands(order)
         if commands is None or not commands.release:
             ended(Result(Ending.FAILED, f"{self.name} has no command that undoes it"))
@@ -79,19 +80,14 @@ class CommandAction:
         def check(failed: Ran) -> None:
             if not failed.problem:
                 ended(Result(Ending.DONE, spell_all(commands.release, order, now)))
-            elif not commands.present:
+            elif failed.is_killed or not (commands.present or commands.list):
                 ended(Result(Ending.FAILED, failed.problem))
             else:
-                self._run(
-                    commands.present,
-                    order,
-                    now,
-                    lambda present: ended(
-                        Result(Ending.DONE, "gone before")
-                        if present.problem
-                        else Result(Ending.FAILED, failed.problem)
-                    ),
-                )
+                self._ask(commands, order, now, partial(end, failed))
+
+        def end(failed: Ran, present: Ran) -> None:
+            is_gone = present.is_no
+            ended(Result(Ending.DONE, "gone before") if is_gone else Result(Ending.FAILED, failed.problem))
 
         self._run(commands.release, order, now, check)
 
@@ -101,8 +97,11 @@ class CommandAction:
         return spell_all(commands.release, order, 0) if commands and commands.release else str(order.source)
 
     def survey(self, orders: Sequence[Order], now: Micros, surveyed: Surveyed) -> None:
-        """Run `list` for each version of IP, and compare."""
+        """Run `list` for each version of IP and compare; where there is none, ask of each source in turn."""
         versions = [version for version, commands in self._definition.commands.items() if commands.list]
+        if not versions:
+            self._ask_in_turn(orders, now, surveyed)
+            return
         wanted = {order.source: order for order in orders if order.source.version in versions}
         there: set[Source] = set()
 
@@ -120,7 +119,7 @@ class CommandAction:
 
         def ask(version: int) -> None:
             if version not in {order.source.version for order in orders} and not self._definition.owns:
-                hear(Ran("", ""))
+                hear(_NOTHING)
                 return
             commands = self._definition.commands[version]
             self._is_started.discard(version)  # a flush by hand may have taken what it had prepared
@@ -151,7 +150,7 @@ class CommandAction:
             text = commands.restore_head + lines + commands.restore_tail
             self._run(commands.restore, by_version[version][0], now, go_on, text.encode())
 
-        go_on(Ran("", ""))
+        go_on(_NOTHING)
         return True
 
     def check(self, now: Micros, ended: Ended) -> None:
@@ -169,7 +168,7 @@ class CommandAction:
             version = todo.pop()
             self._run(self._definition.commands[version].check, _nobody(version), now, go_on)
 
-        go_on(Ran("", ""))
+        go_on(_NOTHING)
 
     def clear(self, now: Micros, complain: Callable[[str], None]) -> None:
         """Run `stop` for each version of IP: nothing of ours shall be left."""
@@ -180,6 +179,46 @@ class CommandAction:
 
         for version, commands in self._definition.commands.items():
             self._run(commands.stop, _nobody(version), now, hear)
+
+    def _ask_in_turn(self, orders: Sequence[Order], now: Micros, surveyed: Surveyed) -> None:
+        """Ask of some sources whether they are denied; the next time of those that follow."""
+        able = [order for order in orders if (commands := self._commands(order)) and commands.present]
+        start = self._asked % max(1, len(able))
+        chosen = deque((able[start:] + able[:start])[:MOST_ASKED])
+        self._asked = start + len(chosen)
+        missing: list[Order] = []
+
+        def hear(order: Order, present: Ran) -> None:
+            if present.is_no:
+                missing.append(order)
+                self._is_started.discard(order.source.version)  # what it had prepared may be gone with it
+            elif present.problem:
+                surveyed(Survey(problem=present.problem))
+                return
+            ask()
+
+        def ask() -> None:
+            if not chosen:
+                surveyed(Survey(tuple(missing)))
+                return
+            order = chosen.popleft()
+            self._run(
+                self._definition.commands[order.source.version].present, order, now, partial(hear, order)
+            )
+
+        ask()
+
+    def _ask(self, commands: Commands, order: Order, now: Micros, heard: Done) -> None:
+        """Find out whether a source is denied: no problem, `is_no`, or why it cannot be found out."""
+
+        def look(ran: Ran) -> None:
+            is_there = order.source in set(self._sources(ran.output))
+            heard(ran if ran.problem or is_there else _MISSING)
+
+        if commands.present:
+            self._run(commands.present, order, now, heard)
+        else:
+            self._list(commands, order.source.version, now, lambda ran: look(replace(ran, is_no=False)))
 
     def _sources(self, output: str) -> Iterator[Source]:
         for found in self._list_pattern.finditer(output):
@@ -192,7 +231,7 @@ class CommandAction:
     def _start(self, commands: Commands, version: int, now: Micros, started: Done) -> None:
         """Prepare the host where that was not done yet."""
         if version in self._is_started or not commands.start:
-            started(Ran("", ""))
+            started(_NOTHING)
             return
 
         def note(ran: Ran) -> None:
@@ -205,20 +244,36 @@ class CommandAction:
     def _commands(self, order: Order) -> Commands | None:
         return self._definition.commands.get(order.source.version)
 
+    def _block_anew(self, commands: Commands, order: Order, now: Micros, ended: Ended, present: Ran) -> None:
+        """Block what may have been blocked before; `present`: it is there, is not, or nobody can tell."""
+        if not present.problem:
+            ended(Result(Ending.DONE, "done before"))
+        elif not present.is_no:
+            ended(Result(Ending.FAILED, present.problem))
+        elif commands.release:  # a part of it may be there, or it cannot be asked about: never twice
+            self._run(commands.release, order, now, lambda _: self._block(commands, order, now, ended))
+        else:
+            self._block(commands, order, now, ended)
+
     def _block(self, commands: Commands, order: Order, now: Micros, ended: Ended) -> None:
         version = order.source.version
 
         def end(ran: Ran) -> None:
-            if ran.problem:
-                self._is_started.discard(version)  # somebody may have cleared what `start` prepared
-                failed = Result(Ending.FAILED, ran.problem)
-                if commands.release and (ran.is_killed or _has_parts(commands.block)):
-                    # the first of two rules is in: tried again it would be there twice, and stay for ever
-                    self._run(commands.release, order, now, lambda _: ended(failed))
-                else:
-                    ended(failed)
-            else:
+            if not ran.problem:
                 ended(Result(Ending.DONE, spell_all(commands.block, order, now)))
+                return
+            self._is_started.discard(version)  # somebody may have cleared what `start` prepared
+            failed = Result(Ending.FAILED, ran.problem)
+            if commands.release and (ran.is_killed or _has_parts(commands.block)):
+                # the first of two rules is in: tried again it would be there twice, and stay for ever
+                self._run(commands.release, order, now, lambda _: ended(failed))
+            elif commands.present and not ran.is_killed:
+                exists = Result(Ending.EXISTS, "there before us")
+                self._run(
+                    commands.present, order, now, lambda present: ended(failed if present.problem else exists)
+                )
+            else:
+                ended(failed)
 
         def go(started: Ran) -> None:
             if started.problem:
@@ -232,7 +287,7 @@ class CommandAction:
     def _run(self, argvs: Sequence[Argv], order: Order, now: Micros, done: Done, stdin: bytes = b"") -> None:
         """Run these in turn until one fails."""
         if not argvs:
-            done(Ran("", ""))
+            done(_NOTHING)
             return
         seconds = self._definition.timeout / SECOND
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from correlator.actions import Order
-from correlator.enforcer.action import Action, Ended, Ending, Result
+from correlator.enforcer.action import Action, Ended, Ending, Result, Surveyor
 from correlator.enforcer.plans import outlasts
 from correlator.model import SECOND, Micros
 from correlator.store.blocks import BlockRow, BlockState, BlockStore, NewBlock
@@ -23,6 +23,8 @@ _MOST_HELD_OFF = 24
 """Deeds looked past that wait for another of the same source."""
 RETRY_AFTER: tuple[Micros, ...] = tuple(seconds * SECOND for seconds in (5, 30, 120, 600, 3600))
 """How long after each failure the next try comes; the last one repeats."""
+MOST_BLIND_TRIES = len(RETRY_AFTER) + 23
+"""Tries to undo what cannot be asked about, in a day: it may be gone, and each try fail for that reason."""
 
 _STATES = {
     Ending.DONE: DeedState.DONE,
@@ -261,11 +263,23 @@ class Deeds:
             self.failed += 1
             if deed.tries == 0:
                 self._complain(f"{deed.action} does not let {row.source} go: {result.detail}")
+            if deed.tries + 1 >= MOST_BLIND_TRIES and not self._can_be_seen(deed.action):
+                self._complain(
+                    f"{deed.action} of {row.source} is given up after {MOST_BLIND_TRIES} tries: whether it"
+                    f" still stands cannot be asked: {result.detail}"
+                )
+                self._deeds.delete(deed.block, deed.action)
+                self._next = 0
+                return
             next_try = now + RETRY_AFTER[min(deed.tries, len(RETRY_AFTER) - 1)]
             self._write(replace(deed, detail=result.detail, tries=deed.tries + 1, next_try=next_try))
         else:
             self._deeds.delete(deed.block, deed.action)
         self._next = 0
+
+    def _can_be_seen(self, name: str) -> bool:
+        action = self._actions.get(name)
+        return isinstance(action, Surveyor) and action.can_survey
 
     def _write(self, deed: DeedRow) -> None:
         try:

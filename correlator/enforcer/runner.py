@@ -38,6 +38,8 @@ class Ran:
     output: str
     is_killed: bool = False
     """Its time was over: what it did until then nobody knows."""
+    is_no: bool = False
+    """It ended by itself with status 1, which is how grep, test, iptables -C and their like say no."""
 
 
 Done = Callable[[Ran], None]
@@ -174,7 +176,8 @@ class Runner:
                 child.output += data[: _OUTPUT_BYTES - len(child.output)]
         self._forget(child)
         output = child.output.decode("utf-8", "replace")
-        child.job.done(Ran(_problem(child, status, output), output, child.is_killed))
+        is_no = status == 1 and not child.is_killed
+        child.job.done(Ran(_problem(child, status, output), output, child.is_killed, is_no))
         self._start_more()
 
     def _forget(self, child: _Child) -> None:

@@ -33,10 +33,10 @@ def nmap(lab: Lab, option: str, ports: str, victim: str = VICTIM4) -> str:
     return lab.scanner.run(*argv).stdout
 
 
-def connect(lab: Lab, port: int, victim: str = VICTIM4) -> socket.socket:
-    """A finished handshake from the scanner."""
+def connect(lab: Lab, port: int, victim: str = VICTIM4, source: str = "") -> socket.socket:
+    """A finished handshake from the scanner, from one of its addresses where one is named."""
     with lab.scanner.entered():
-        return socket.create_connection((victim, port), timeout=5)
+        return socket.create_connection((victim, port), timeout=5, source_address=(source, 0))
 
 
 def hardware_address(lab: Lab) -> str:

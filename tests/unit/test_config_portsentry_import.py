@@ -17,9 +17,10 @@ from correlator.config.portsentry import (
     read_debian_modes,
     read_portsentry_conf,
 )
-from correlator.config.portsentry_actions import response_actions, undo_route
+from correlator.config.portsentry_actions import response_actions
 from correlator.config.portsentry_import import format_portward_toml
 from correlator.config.portsentry_settings import expand_modes, map_threshold, settings_from_portsentry
+from correlator.config.route_commands import ask_route, undo_route
 from correlator.config.site import load_site
 from correlator.matching.filters import Filter, failed_tests
 from correlator.model import SECOND
@@ -249,6 +250,50 @@ def test_which_responses_run_and_in_which_order(directives, compat, expected):
 def test_how_the_usual_routes_are_undone(command, expected):
     """PortSentry never does; what we cannot be sure of has no opposite."""
     assert undo_route(command) == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("/sbin/iptables -I INPUT 1 -s $TARGET$ -j DROP", "/sbin/iptables -C INPUT -s $TARGET$ -j DROP"),
+        (
+            "iptables -I INPUT -s $TARGET$ -j DROP && iptables -A x -s $TARGET$ -j LOG --log-prefix 'a b'",
+            "iptables -C INPUT -s $TARGET$ -j DROP && iptables -C x -s $TARGET$ -j LOG --log-prefix 'a b'",
+        ),
+        (
+            "/sbin/route add -host $TARGET$ reject",
+            'found=$(ip -4 route show exact $TARGET$) && test -n "$found"',
+        ),
+        ("/sbin/route add -net $TARGET$ netmask 255.255.255.0 reject", ""),
+        (
+            "ip route add table 7 blackhole $TARGET$",
+            "",
+        ),
+        (
+            "ip route add blackhole $TARGET$ table 7",
+            'found=$(ip -$VERSION$ route show table 7 type blackhole exact $TARGET$) && test -n "$found"',
+        ),
+        ("ip route add unreachable $TARGET$/24", ""),
+        (
+            "ip rule add from $TARGET$ prohibit",
+            'found=$(ip -$VERSION$ rule show from $TARGET$) && test -n "$found"',
+        ),
+        ("ipset -A bad $TARGET$ timeout 60", "ipset -q test bad $TARGET$"),
+        ("nft add element ip f bad { $TARGET$ }", "nft get element ip f bad '{' $TARGET$ '}'"),
+        ("nft add element ip f bad { $TARGET$ timeout 1h }", ""),
+        (
+            "firewall-cmd --zone=drop --add-source=$TARGET$",
+            "firewall-cmd --quiet --zone=drop --query-source=$TARGET$",
+        ),
+        ("firewall-cmd --permanent --add-source=$TARGET$", ""),
+        ("/sbin/ipchains -I input -s $TARGET$ -j DENY -l", ""),
+        ("iptables -I INPUT -s $TARGET$ -j DROP; /usr/local/bin/deny $TARGET$", ""),
+        ("", ""),
+    ],
+)
+def test_how_the_usual_routes_are_asked_about(command, expected):
+    """So that one that is taken away by hand is put back; where an answer may be wrong nothing is asked."""
+    assert ask_route(command) == expected
 
 
 def test_a_route_for_ipv4_is_not_tried_on_ipv6():

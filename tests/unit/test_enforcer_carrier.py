@@ -7,7 +7,7 @@ import pytest
 
 from correlator.actions import Order
 from correlator.enforcer.action import Ended, Ending, Result
-from correlator.enforcer.deeds import RETRY_AFTER
+from correlator.enforcer.deeds import MOST_BLIND_TRIES, RETRY_AFTER
 from correlator.enforcer.enforcement import Enforcement
 from correlator.enforcer.never_block import NeverBlock
 from correlator.enforcer.protocol import BlockRequest, DeedEvent, Event
@@ -81,6 +81,7 @@ class Bench:
     def start(self) -> None:
         """Start, or start again as after a kill: whatever ran is not heard of any more."""
         self.events: list[Event] = []
+        self.lines: list[str] = []
         self.later: list[Outcome] = []
         actions = {action.name: action for action in (self.slow, self.other, self.file, self.mail)}
         for action in actions.values():
@@ -92,11 +93,18 @@ class Bench:
             store=self.store,
             never_block=NeverBlock(self.settings, own=own, routers=frozenset, name_servers=frozenset),
             records=Records(self.settings.paths, self.store, lambda _text: None, clock=lambda: 0.0),
-            announce=lambda _line, event: self.events.append(event) if event is not None else None,
+            announce=self.hear,
             actions=actions,
             clock=lambda: self.now,
         )
         self.enforcement.start(self.now)
+
+    def hear(self, line: str, event: Event | None) -> None:
+        """Take what is announced."""
+        if event is None:
+            self.lines.append(line)
+        else:
+            self.events.append(event)
 
     def block(
         self, *actions: str, source: str = "192.0.2.9", until: Micros | None = SOON, port: int = 1
@@ -186,6 +194,25 @@ def test_what_fails_is_tried_again_later_and_later(bench: Bench) -> None:
     bench.tend()
     bench.slow.end()
     assert bench.states == {"slow": "done"}
+
+
+def test_undoing_what_cannot_be_seen_is_given_up_after_a_day(bench: Bench) -> None:
+    """A hand took the rule away, and its deletion fails for that reason: it must not be tried for ever."""
+    bench.block("nftables", "slow", until=None)
+    bench.tend()
+    bench.slow.end()
+    bench.enforcement.release(None, bench.now)
+    started = bench.now
+    for _ in range(MOST_BLIND_TRIES):
+        bench.tend()
+        bench.slow.end(FAILED)
+        bench.now += RETRY_AFTER[-1]
+    bench.tend()
+    assert bench.slow.calls.count("release 192.0.2.9") == MOST_BLIND_TRIES
+    assert bench.slow.open == []
+    assert bench.enforcement.status()["failing"] == []
+    assert bench.lines[-1].startswith(f"slow of 192.0.2.9 is given up after {MOST_BLIND_TRIES} tries")
+    assert bench.now - started >= 24 * 3600 * SECOND
 
 
 def test_a_message_that_fails_is_not_sent_an_hour_late(bench: Bench) -> None:
