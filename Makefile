@@ -13,6 +13,8 @@ PYTHON := /usr/bin/python3
 VENV := .venv
 LINT := .cache/lint-venv
 LINT_TOOLS := ruff==0.17.6 mypy==2.4.1 import-linter==2.16
+# Its name says what is installed: another edit of this file installs nothing anew.
+LINT_MARK := .installed-$(subst $() ,-,$(subst ==,-,$(LINT_TOOLS)))
 PEERS := .cache/peers
 
 # Root installs packages, opens raw sockets and makes namespaces. Under sudo nothing is cached in the tree,
@@ -63,13 +65,13 @@ test: build test-packages peer ## run the tests; as root, or through sudo, so th
 
 check: lint test ## everything that must be green before a change goes in
 
-lint: $(LINT)/.installed ## format and rules (ruff), types (mypy --strict), who may import whom
+lint: $(LINT)/$(LINT_MARK) ## format and rules (ruff), types (mypy --strict), who may import whom
 	$(LINT)/bin/ruff format --check .
 	$(LINT)/bin/ruff check .
 	$(LINT)/bin/mypy
 	$(LINT)/bin/lint-imports
 
-format: $(LINT)/.installed ## rewrite the code in the project's format
+format: $(LINT)/$(LINT_MARK) ## rewrite the code in the project's format
 	$(LINT)/bin/ruff format .
 	$(LINT)/bin/ruff check --fix .
 
@@ -115,7 +117,7 @@ $(VENV)/bin/portward: pyproject.toml | packages
 	touch $@
 
 # Tools that only developers need, apart, so that what they depend on never shadows Debian's libraries.
-$(LINT)/.installed: Makefile | packages
+$(LINT)/$(LINT_MARK): | packages
 	$(PYTHON) -m venv $(LINT)
 	$(LINT)/bin/python -m pip --quiet --disable-pip-version-check install $(LINT_TOOLS)
 	touch $@
