@@ -31,9 +31,10 @@ from typing import Any
 
 from correlator.model import SECOND, Chunk, Micros
 from correlator.tailers.opened import OpenFile, Position, open_file
+from correlator.tailers.piece import Piece
 from correlator.tailers.rotation import Found, Sibling, close_unused, find_siblings, match_positions
 
-_READ_BYTES = 1 << 18
+_LEAST_BYTES, _READ_BYTES = 1 << 13, 1 << 18
 _RETIRE_AFTER: Micros = 10 * SECOND
 _STALE_AFTER: Micros = 30 * SECOND
 _CTIME_SLACK: Micros = SECOND  # file times come from a coarser clock than ours
@@ -64,6 +65,7 @@ class FileTailer:
         self.path = path
         self.origin = str(path)
         self.kind = "file"
+        self.piece = Piece(_LEAST_BYTES, _READ_BYTES)
         self._configuration = configuration
         self.rotations = 0
         self.truncations = 0
@@ -175,7 +177,7 @@ class FileTailer:
             file.close()
 
     def _drain(self, file: OpenFile, now: Micros, *, is_live: bool) -> Iterator[Chunk]:
-        while data := file.read_at(file.offset + len(file.pending), _READ_BYTES):
+        while data := file.read_at(file.offset + len(file.pending), self.piece.size):
             if data[0] == 0 and not file.pending and not file.is_skipping:
                 if not file.skip_nuls():
                     return

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from correlator.model import JOURNAL, NO_FIELDS, SECOND, Entries, Entry, Micros
+from correlator.tailers.piece import Piece
 
 _ROOTS = (Path("/run/log/journal"), Path("/var/log/journal"))
-_PIECE = 512
+_LEAST, _PIECE = 32, 512
 _SCANNED = 8192
 _PIECE_BYTES = 1 << 20
 _LONGEST_BODY = 1 << 18
@@ -83,6 +84,7 @@ class JournalTailer:
         files: Sequence[Path] = (),
     ) -> None:
         self.wanted = wanted
+        self.piece = Piece(_LEAST, _PIECE)
         self.scanned = 0
         """Entries looked at, of whomever."""
         self.losses = 0
@@ -180,7 +182,7 @@ class JournalTailer:
         """Return the wanted ones of the next entries, few enough to be worked off soon."""
         entries: list[Entry] = []
         size = scanned = 0
-        while len(entries) < _PIECE and size < _PIECE_BYTES and scanned < _SCANNED and self._reach():
+        while len(entries) < self.piece.size and size < _PIECE_BYTES and scanned < _SCANNED and self._reach():
             self._is_at_news = False
             scanned += 1
             identifier = self._text("SYSLOG_IDENTIFIER") or self._text("_COMM")

@@ -136,7 +136,7 @@ class Sources:
                 continue
             pieces: Iterator[Arrived] = followed.tailer.read(self._clock())
             for number, arrived in enumerate(pieces, start=1):
-                yield self._noted(arrived, followed)
+                yield from self._handed_out(arrived, followed)
                 yield from self._read_alert_log()
                 if number >= _PIECES:
                     self._unfinished.add(origin)
@@ -246,8 +246,14 @@ class Sources:
         followed = self._followed.get(self._plan.alert_log)
         if followed is not None:
             for arrived in followed.tailer.read(self._clock()):
-                yield self._noted(arrived, followed)
+                yield from self._handed_out(arrived, followed)
             self._look_at_position(self._plan.alert_log, followed)
+
+    def _handed_out(self, arrived: Arrived, followed: _Followed) -> Iterator[Arrived]:
+        """Yield it, and take note of how long whoever got it was busy."""
+        began = self._clock()
+        yield self._noted(arrived, followed)
+        followed.tailer.piece.note(self._clock() - began)
 
     def _noted(self, arrived: Arrived, followed: _Followed) -> Arrived:
         self._dirty.add(arrived.origin)

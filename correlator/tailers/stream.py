@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from correlator.model import STDIN, Chunk, Micros
+from correlator.tailers.piece import Piece
 
-_READ_BYTES = 1 << 16
+_LEAST_BYTES, _READ_BYTES = 1 << 13, 1 << 16
 _PIECES = 8
 _MAX_LINE_BYTES = 1 << 18
 
@@ -29,6 +30,7 @@ class StreamTailer:
     def __init__(self, descriptor: int, identifier: str = "") -> None:
         """Take an open descriptor; with `identifier`, lines are bare messages of that program."""
         self.descriptor = descriptor
+        self.piece = Piece(_LEAST_BYTES, _READ_BYTES)
         self.is_over = False
         """Nothing can come any more."""
         self.long_lines = 0
@@ -56,7 +58,7 @@ class StreamTailer:
             if not self.is_ready:
                 return
             try:
-                data = os.read(self.descriptor, _READ_BYTES)
+                data = os.read(self.descriptor, self.piece.size)
             except OSError as exc:
                 self.trouble, data = exc.strerror or str(exc), b""
             if not data:

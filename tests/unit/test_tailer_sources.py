@@ -7,6 +7,7 @@ import pytest
 from watchdog.events import FileSystemEvent
 
 from correlator.model import SECOND
+from correlator.tailers.piece import Piece
 from correlator.tailers.plan import Plan
 from correlator.tailers.sources import Sources
 from correlator.tailers.stream import StreamTailer
@@ -263,3 +264,40 @@ def test_who_only_reads_a_log_wakes_nobody(kind, expected):
     wake.dispatch(event)
     assert wake.take_changed() == expected
     wake.close()
+
+
+def test_a_log_that_costs_much_gives_smaller_pieces(site):
+    """So the alert log, and a signal, never wait longer than a few hundredths of a second for it."""
+    site.start({"busy.log": ("busy",)})
+    lines = "".join(f"line {number:06}\n" for number in range(100_000))
+    site.write("busy.log", lines)
+    site.now += SECOND
+    costs_a_byte, sizes, text = 10, [], b""  # microseconds: a hundred bytes a millisecond
+    while not sizes or site.sources.is_busy:
+        for arrived in site.sources.read():
+            sizes.append(len(arrived.data))
+            text += arrived.data
+            site.now += costs_a_byte * len(arrived.data)
+        costs_a_byte = 0 if len(text) > 200_000 else costs_a_byte
+    assert text.decode() == lines
+    assert max(sizes[:20]) * 10 < SECOND // 10
+    assert max(sizes) > 200_000  # and what costs nothing comes in large ones again
+
+
+@pytest.mark.parametrize(
+    ("took", "sizes"),
+    [
+        ([0, 0, 0, 0], [16, 32, 64, 100, 100]),
+        ([0, 0, SECOND, 0], [16, 32, 64, 16, 32]),
+        ([0, 0, SECOND // 20, SECOND // 50], [16, 32, 64, 25, 25]),
+        ([-SECOND, SECOND], [16, 32, 16]),
+    ],
+)
+def test_pieces_grow_while_they_are_cheap_and_shrink_at_once(took, sizes):
+    """Between least and most; a clock that is set back only makes them grow."""
+    piece = Piece(16, 100)
+    got = [piece.size]
+    for each in took:
+        piece.note(each)
+        got.append(piece.size)
+    assert got == sizes
