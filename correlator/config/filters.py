@@ -204,6 +204,8 @@ def _conditions(match: Table, words: Substitution) -> Iterator[Condition]:
         try:
             if isinstance(value, dict) and set(value) == {"regex"} and isinstance(value["regex"], str):
                 yield Condition(path, expression=words.expression(value["regex"]))
+            elif value == {"missing": True}:
+                yield Condition(path, is_missing=True)
             elif isinstance(value, dict) and value:
                 inner = match.table(path)
                 for condition in _conditions(inner, words):
@@ -214,7 +216,11 @@ def _conditions(match: Table, words: Substitution) -> Iterator[Condition]:
         except SubstitutionError as exc:
             match.fault(path, value, str(exc))
         except TypeError:
-            match.fault(path, value, 'text, a number, true or false, a list of them, or { regex = "..." }')
+            match.fault(
+                path,
+                value,
+                'text, a number, true or false, a list of them, { regex = "..." } or { missing = true }',
+            )
 
 
 def _spellings(value: Any, words: Substitution) -> tuple[str, ...]:

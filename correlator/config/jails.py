@@ -6,8 +6,9 @@ Every key stands in `portward.toml` with its meaning. Where `key = "prefix"` the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from correlator.config.reader import FOREVER, Table, parse_duration
 from correlator.counting.jail_definition import MOST_KINDS, Count, JailDefinition, Key
@@ -53,6 +54,7 @@ def read_jail(name: str, table: Table, *, is_blocking: bool) -> JailDefinition:
         key=key,
         count=count,
         field=field,
+        only=_only(table),
         weights=_weights(table, filters),
         all_of=_all_of(table, filters),
         threshold=table.number("threshold", defaults.threshold, least=1, most=100_000),
@@ -94,6 +96,13 @@ def unknown_kinds(jail: JailDefinition, patterns: Mapping[str, Iterable[str]]) -
     return found
 
 
+def unknown_fields(jail: JailDefinition, fields: Mapping[str, Iterable[str]]) -> list[tuple[str, str, str]]:
+    """Return the same for fields that none of its filters names; `fields`: those that each filter names."""
+    known = sorted({name for names in fields.values() for name in names})
+    is_sure = set(jail.filters) <= set(fields)
+    return [("only", name, ", ".join(known)) for name in jail.only if is_sure and name not in known]
+
+
 def _filters(table: Table) -> tuple[str, ...]:
     """Return the names and references of `filters`, or of `filter`, which is one."""
     if table.has("filter"):
@@ -127,6 +136,22 @@ def _weights(table: Table, filters: tuple[str, ...]) -> Mapping[str, int]:
             if _is_kind(weights, name, name, filters)
         }
     )
+
+
+def _only(table: Table) -> Mapping[str, frozenset[str]]:
+    only = table.table("only")
+    return MappingProxyType(
+        {name: frozenset(_texts(only, name, value)) for name, value in only.any_values().items()}
+    )
+
+
+def _texts(table: Table, name: str, value: Any) -> Iterator[str]:
+    """Yield how events may spell a value of a field, or those of a list."""
+    for one in value if isinstance(value, list) and value else [value]:
+        if isinstance(one, str | int) and not isinstance(one, bool):
+            yield str(one)
+        else:
+            table.fault(name, one, "text, a number, or a list of them")
 
 
 def _all_of(table: Table, filters: tuple[str, ...]) -> tuple[str, ...]:

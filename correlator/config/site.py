@@ -21,7 +21,7 @@ from correlator.config.filters import (
     open_file,
     prove_filter,
 )
-from correlator.config.jails import unknown_kinds
+from correlator.config.jails import unknown_fields, unknown_kinds
 from correlator.config.proofs import PROOFS, Proofs
 from correlator.config.reader import File, near_miss
 from correlator.config.settings import SiteSettings, UnknownFilterError, load_settings, settings_file
@@ -210,13 +210,18 @@ def _sound_jails(
         patterns = {
             filter_: [pattern.name for pattern in shelf.loaded[filter_].patterns] for filter_ in present
         }
-        unknown = unknown_kinds(jail, patterns)
+        fields = {
+            filter_: shelf.loaded[filter_].field_names
+            for filter_ in present
+            if shelf.loaded[filter_].whole_lines is None
+        }
+        unknown = [*unknown_kinds(jail, patterns), *unknown_fields(jail, fields)]
         faults += [
             Fault(jail.where, f"jail.{name}.{key}", repr(kind), f"one of {known}")
             for key, kind, known in unknown
         ]
         kinds = {kind.partition("/")[0] for kind in jail.all_of}
-        can_decide = kinds <= set(present) and not any(key == "all_of" for key, _kind, _known in unknown)
+        can_decide = kinds <= set(present) and not any(key != "weights" for key, _kind, _known in unknown)
         if present and can_decide:
             sound[name] = replace(jail, filters=present, actions=usable or jail.actions)
     return sound

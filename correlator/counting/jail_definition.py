@@ -46,6 +46,8 @@ class JailDefinition:
     count: Count = Count.STRIKES
     field: str = ""
     """Which field's different values count, with `Count.DISTINCT`."""
+    only: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    """Fields and the values of which an event must have one, each; empty: every event counts."""
     weights: Mapping[str, int] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     """With `Count.WEIGHT`: by `FILTER/PATTERN` or `FILTER`, instead of the filter's own; 0: not counted."""
     all_of: tuple[str, ...] = ()

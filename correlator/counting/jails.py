@@ -107,6 +107,12 @@ class Jail:
         self, event: Event, *, ignored_by: Callable[[Source], str | None], is_denied: Callable[[Source], bool]
     ) -> Verdict:
         """Count an event and say what follows."""
+        for name, values in self.definition.only.items():
+            if event.fields.get(name) not in values:
+                said = event.fields.get(name)
+                return Verdict(
+                    "", None, None, f"not counted: {name} is {'not said' if said is None else said}"
+                )
         key = self.key_for(event)
         if key is None:
             self.counters.incomplete += 1

@@ -99,6 +99,14 @@ class FilterDefinition:
     """Whether its expressions are known to compile, and its tests to pass."""
 
     @property
+    def field_names(self) -> frozenset[str]:
+        """What its events may tell."""
+        return frozenset[str]().union(
+            *(pattern.field_names for pattern in self.patterns),
+            *(connection.field_names for connection in self.connections),
+        )
+
+    @property
     def reads_journal(self) -> bool:
         """Whether there can be a journal entry that it reads."""
         return any(self.identifiers) if self.journal is None else bool(self.journal)

@@ -18,7 +18,15 @@ from typing import NamedTuple
 
 from correlator.lines.syslog import Header
 from correlator.matching.needs import Need
-from correlator.matching.patterns import SOURCE, Line, PatternDefinition, PatternError, Search, TextPattern
+from correlator.matching.patterns import (
+    SOURCE,
+    Line,
+    PatternDefinition,
+    PatternError,
+    Search,
+    TextPattern,
+    name_groups,
+)
 from correlator.model import SECOND, Micros
 
 CONNECTION = "connection"
@@ -49,6 +57,11 @@ class ConnectionDefinition:
     ends: str = ""
     begins_late: bool = False
     """Whether lines about it may stand before the one that begins it."""
+
+    @property
+    def field_names(self) -> frozenset[str]:
+        """What its lines may tell."""
+        return name_groups(self.begins) | name_groups(self.tells)
 
 
 class Known(NamedTuple):

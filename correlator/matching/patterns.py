@@ -7,6 +7,7 @@ meet one. Who must know earlier whether it compiles asks `check`.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -22,6 +23,7 @@ from correlator.model import Evidence, Micros
 
 SOURCE = "source"
 """The group, or the field, that says who it was."""
+_GROUP = re.compile(r"\(\?P<(\w+)>")
 _SHORT = 256
 _MOST_TRIES = 10_000  # each looks at no more than the body once more: some ten milliseconds at worst
 
@@ -33,6 +35,8 @@ class Condition:
     path: str
     values: frozenset[str] = frozenset()
     expression: str = ""
+    is_missing: bool = False
+    """That there must be no such field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,11 @@ class PatternDefinition:
     paths: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """The field of an event, and where the record has it; of a record's pattern only."""
 
+    @property
+    def field_names(self) -> frozenset[str]:
+        """What its events may tell."""
+        return frozenset(self.paths) | name_groups(self.expression)
+
 
 class Line(NamedTuple):
     """One candidate line, its header read, its time decided."""
@@ -67,6 +76,11 @@ class Line(NamedTuple):
 
 class PatternError(ValueError):
     """An expression that cannot be compiled, or lacks the group `source`."""
+
+
+def name_groups(expression: str) -> frozenset[str]:
+    """Return the named groups of an expression, without a need to compile it."""
+    return frozenset(_GROUP.findall(expression))
 
 
 def compile_expression(expression: str) -> Any:
@@ -151,18 +165,19 @@ class RecordConditions:
         self._conditions = conditions
 
     @functools.cached_property
-    def tests(self) -> list[tuple[str, frozenset[str], Any]]:
-        """What is asked of each field. Raises: PatternError."""
+    def tests(self) -> list[tuple[Condition, Any]]:
+        """What is asked of each field, with the expression that can be searched. Raises: PatternError."""
         return [
-            (one.path, one.values, compile_expression(one.expression) if one.expression else None)
-            for one in self._conditions
+            (one, compile_expression(one.expression) if one.expression else None) for one in self._conditions
         ]
 
     def are_met(self, record: Mapping[str, Any], name: str, search: Search) -> bool:
         """Whether a record meets them, searched for a pattern of this name."""
-        for path, values, compiled in self.tests:
-            text = find_text(record, path)
-            if text is None or (values and text not in values):
+        for condition, compiled in self.tests:
+            text = find_text(record, condition.path)
+            if text is None and condition.is_missing:
+                continue
+            if text is None or condition.is_missing or (condition.values and text not in condition.values):
                 return False
             if compiled is not None and search(name, compiled, text) is None:
                 return False

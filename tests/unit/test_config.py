@@ -277,6 +277,7 @@ weights  = { "sshd/invalid-user" = 4, portsentry = 0 }
 all_of   = ["sshd", "portsentry/scan"]
 escalate = ["10m", "1h", "forever"]
 remember = "2w"
+only     = { user = ["root", 7], port = 22 }
 """
 
 
@@ -290,6 +291,7 @@ def test_a_jail_says_all_it_can(tmp_path):
     assert jail.all_of == ("sshd", "portsentry/scan")
     assert jail.escalate == (600 * SECOND, 3600 * SECOND, None)
     assert jail.remember == 14 * 86_400 * SECOND
+    assert dict(jail.only) == {"user": {"root", "7"}, "port": {"22"}}
 
 
 @pytest.mark.parametrize(
@@ -301,6 +303,9 @@ def test_a_jail_says_all_it_can(tmp_path):
         ('"sshd", "portsentry/scan"', '"smtp"', "all_of: got 'smtp', expected FILTER or FILTER/PATTERN"),
         ("portsentry/scan", "portsentry/skan", "all_of: got 'portsentry/skan', expected one of portsentry/"),
         ("sshd/invalid-user", "sshd/x", "weights: got 'sshd/x', expected one of sshd/"),
+        ("user = [", "uzer = [", "only: got 'uzer', expected one of "),
+        ('"root", 7', "true", "only.user: got True, expected text, a number, or a list of them"),
+        ('["root", 7]', "[]", "only.user: got [], expected text, a number, or a list of them"),
         ('"10m", "1h"', '"1h", "10m"', "escalate: got ['1h', '10m', 'forever'], expected at most 16 lengths"),
         ('"10m", "1h"', '"forever", "1h"', "escalate: got ['forever', '1h', 'forever'], expected"),
         ('"10m", "1h"', '"1h", "1h"', "escalate: got ['1h', '1h', 'forever'], expected"),

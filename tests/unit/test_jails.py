@@ -267,6 +267,16 @@ def test_all_of_wants_evidence_of_each_kind_within_the_span():
     assert isinstance(_judge(jail, _event(kind="sshd/failed", at=late)).decision, Block)
 
 
+def test_only_what_has_one_of_the_values_counts():
+    """Each field that is named must have one of its values; a line that does not tell it does not count."""
+    jail = _jail(only={"signature": frozenset({"1000001", "2010935"}), "priority": frozenset({"1"})})
+    others = [{"signature": "1000001"}, {"signature": "1000001", "priority": "2"}, {"priority": "1"}, {}]
+    assert [_judge(jail, _event(**fields)).decision for fields in others] == [None] * 4
+    assert _judge(jail, _event(**others[1])).note == "not counted: priority is 2"
+    assert _judge(jail, _event()).note == "not counted: signature is not said"
+    assert isinstance(_judge(jail, _event(signature="2010935", priority="1")).decision, Block)
+
+
 DAY = 86_400 * SECOND
 
 
