@@ -59,12 +59,18 @@ class FileTailer:
         positions: Sequence[Position] | None = None,
         *,
         from_start: bool = False,
+        lay_there: tuple[int, int] | None = None,
         configuration: Path = _ETC,
     ) -> None:
-        """Take the path; logrotate's own files are sought below `configuration`."""
+        """Take the path; logrotate's own files are sought below `configuration`.
+
+        `lay_there` are inode and size of a file that lay there unread: nothing that it held then is read.
+        """
         self.path = path
         self.origin = str(path)
         self.kind = "file"
+        self.real = self.origin
+        """Where it lies, links followed, when it was opened last: under that name events tell of it."""
         self.piece = Piece(_LEAST_BYTES, _READ_BYTES)
         self._configuration = configuration
         self.rotations = 0
@@ -91,7 +97,7 @@ class FileTailer:
         if positions:
             self._resume(positions)
         else:
-            self._open_first(at_end=positions is None and not from_start)
+            self._open_first(lay_there, at_end=positions is None and not from_start)
 
     @property
     def trouble(self) -> str:
@@ -304,16 +310,19 @@ class FileTailer:
         except OSError as exc:
             self._trouble = _NOT_THERE if isinstance(exc, FileNotFoundError) else exc.strerror or str(exc)
             return None
-        self._trouble = ""
+        self._trouble, self.real = "", os.path.realpath(self.path)
         return opened
 
-    def _open_first(self, *, at_end: bool) -> None:
+    def _open_first(self, lay_there: tuple[int, int] | None, *, at_end: bool) -> None:
         opened = self._open()
         if opened is None:
             return
+        size = os.fstat(opened.descriptor).st_size
+        if lay_there is not None and lay_there[0] == opened.inode and lay_there[1] <= size:
+            at_end, size = True, lay_there[1]
         if at_end:
-            size = os.fstat(opened.descriptor).st_size
-            tail = opened.read_at(max(0, size - _READ_BYTES), _READ_BYTES)
+            start = max(0, size - _READ_BYTES)
+            tail = opened.read_at(start, size - start)
             opened.is_skipping = len(tail) < size and b"\n" not in tail
             opened.offset = size - len(tail) + tail.rfind(b"\n") + 1 if not opened.is_skipping else size
             opened.remember_head()

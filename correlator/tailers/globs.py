@@ -9,9 +9,10 @@ from __future__ import annotations
 import fnmatch
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from correlator.tailers.rotation import is_rotation
 
@@ -30,6 +31,8 @@ class Expansion:
     matched: int
     refused: tuple[str, ...]
     """Folders that we may not look into."""
+    others: Mapping[str, tuple[int, int]] = field(default_factory=lambda: MappingProxyType({}))
+    """Of too many, those that are not followed, each with its inode and its size now."""
 
     @property
     def state(self) -> str:
@@ -60,33 +63,38 @@ def expand_pattern(pattern: str, *, most: int = MOST_FILES) -> Expansion:
     root, *parts = Path(pattern).parts
     found = list(_walk(root, parts, refused))
     names: dict[str, set[str]] = {}
-    for path in found:
+    for path, _status in found:
         folder, _, name = path.rpartition("/")
         names.setdefault(folder, set()).add(name)
-    paths = [
-        path for path in found if not is_rotation(path.rpartition("/")[2], names[path.rpartition("/")[0]])
+    files = [
+        (path, status)
+        for path, status in found
+        if not is_rotation(path.rpartition("/")[2], names[path.rpartition("/")[0]])
     ]
-    chosen = paths if len(paths) <= most else sorted(paths, key=_written, reverse=True)[:most]
-    return Expansion(tuple(sorted(chosen)), len(paths), tuple(refused))
+    if len(files) > most:
+        files.sort(key=lambda file: file[1].st_mtime_ns, reverse=True)
+    chosen = tuple(sorted(path for path, _status in files[:most]))
+    others = {path: (status.st_ino, status.st_size) for path, status in files[most:]}
+    return Expansion(chosen, len(files), tuple(refused), others)
 
 
-def _walk(folder: str, parts: Sequence[str], refused: list[str]) -> Iterator[str]:
+def _walk(folder: str, parts: Sequence[str], refused: list[str]) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the files below `folder` that the rest of the pattern means, up to the bound."""
     part, *rest = parts
     seen = 0
     for name in _names(folder, part, refused):
         path = os.path.join(folder, name)
         try:
-            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+            status = os.stat(path)
         except PermissionError:
             if folder not in refused:
                 refused.append(folder)
             continue
         except OSError:
             continue
-        if is_folder != bool(rest):
+        if stat.S_ISDIR(status.st_mode) != bool(rest):
             continue
-        for file in _walk(path, rest, refused) if rest else (path,):
+        for file in _walk(path, rest, refused) if rest else ((path, status),):
             yield file
             seen += 1
             if seen >= _MOST_SEEN:
@@ -107,8 +115,9 @@ def _names(folder: str, part: str, refused: list[str]) -> list[str]:
     return sorted(name for name in fnmatch.filter(names, part) if hidden or not name.startswith("."))
 
 
-def _written(path: str) -> int:
+def names_changed(folder: str) -> int:
+    """Return when a file appeared in a folder or left it; a line more in a file changes nothing here."""
     try:
-        return os.stat(path).st_mtime_ns
+        return os.stat(folder).st_mtime_ns
     except OSError:
         return 0

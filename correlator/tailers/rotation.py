@@ -51,8 +51,12 @@ def is_rotation(name: str, others: Collection[str]) -> bool:
     """Whether a file is compressed, or bears a name that logrotate would have made of another one."""
     if name.endswith(SUFFIXES):
         return True
-    bases = {re.sub(f"(?:{_NUMBER}|{_DATE})$", "", name), re.sub(rf"{_DATE}(?=\.[^.]+$)", "", name)}
-    return any(base != name and base in others for base in bases)
+    return any(base != name and base in others for base in first_names(name))
+
+
+def first_names(name: str) -> set[str]:
+    """Return what a file may have been called before logrotate renamed it; its own name where it was not."""
+    return {re.sub(f"(?:{_NUMBER}|{_DATE})$", "", name), re.sub(rf"{_DATE}(?=\.[^.]+$)", "", name)}
 
 
 def find_old_folders(path: Path, configuration: Path) -> list[Path]:

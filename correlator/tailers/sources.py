@@ -1,7 +1,7 @@
 """All sources of a site, followed at once: files, patterns of files, the journal, standard input.
 
 The alert log is looked at between any two pieces of the others, so a scanner never waits for somebody's
-backlog; each other source gives a bounded piece in turn. Who is woken for a folder looks at its files, and
+backlog; each other source gives a bounded piece in turn. Who is woken looks at the files that are named, and
 twice a second at all: that finds what no event tells (network file systems, folders without a watch).
 
 A pattern that was seen before is remembered as such: what it means today and did not then is new, and is
@@ -18,19 +18,21 @@ from typing import Any
 
 from correlator.model import SECOND, Chunk, Entries, Micros
 from correlator.tailers.file import FileTailer
-from correlator.tailers.globs import NOTHING, Expansion, expand_pattern, is_pattern
+from correlator.tailers.globs import NOTHING, Expansion, expand_pattern, is_pattern, names_changed
 from correlator.tailers.journal import JournalTailer, read_journal_position
 from correlator.tailers.meter import Meter
 from correlator.tailers.opened import read_position
 from correlator.tailers.plan import Plan
+from correlator.tailers.rotation import first_names
 from correlator.tailers.stream import StreamTailer
 from correlator.tailers.wake import Wake
 
 _PIECES = 4
 _POLL_EVERY: Micros = SECOND // 2
 _EXPAND_EVERY: Micros = 2 * SECOND
-_EXPAND_SHARE = 200
-"""A pattern that takes long to look up is looked up less often: at most a two-hundredth of our time."""
+_EXPAND_AT_LEAST: Micros = 20 * SECOND
+_EXPAND_SHARE = 100
+"""A pattern that takes long to look up is looked up less often: for a hundredth of our time."""
 _GONE_AFTER: Micros = 60 * SECOND
 GLANCE_SECONDS = 0.01
 """How often a journal is asked for news: what is written reaches us within that time."""
@@ -48,6 +50,8 @@ class _Pattern:
     expand_at: Micros = 0
     is_new: bool = False
     """Never looked up before, by us or by whoever ran before us."""
+    names_changed: int = 0
+    """When a name in its folder changed last, as the folder said when it was looked up."""
 
 
 @dataclass(slots=True)
@@ -125,8 +129,6 @@ class Sources:
         self._is_nudged = is_nudged
         now = self._clock()
         changed = self.wake.take_changed()
-        if is_nudged:
-            changed.add(self._our_folder)
         self._expand(now, changed)
         due, self._unfinished = self._due(now, changed), set()
         yield from self._read_alert_log()
@@ -234,12 +236,15 @@ class Sources:
         if now >= self._poll_at or now < self._poll_at - _POLL_EVERY:  # the clock may be set back
             self._poll_at = now + _POLL_EVERY
             return others
+        meant = {name for path in changed for name in (path, self._same.get(path), *first_names(path))}
         return [
             origin
             for origin in others
-            if origin in self._unfinished
+            if origin in meant
+            or origin in self._unfinished
             or not isinstance(tailer := self._followed[origin].tailer, FileTailer)
-            or str(tailer.path.parent) in changed
+            or tailer.real in meant
+            or (self._is_nudged and str(tailer.path.parent) == self._our_folder)
         ]
 
     def _read_alert_log(self) -> Iterator[Arrived]:
@@ -261,9 +266,9 @@ class Sources:
         count = len(arrived.entries) if isinstance(arrived, Entries) else arrived.data.count(b"\n")
         followed.meter.note(arrived.arrived, count)
         if isinstance(followed.tailer, FileTailer):
-            folder = followed.tailer.path.parent
-            if not self._is_nudged or str(folder) != self._our_folder:
-                self.wake.watch(folder)
+            for folder in {os.path.dirname(path) for path in (arrived.origin, followed.tailer.real)}:
+                if not self._is_nudged or folder != self._our_folder:
+                    self.wake.watch(Path(folder))
         return arrived
 
     def _look_at_position(self, origin: str, followed: _Followed) -> None:
@@ -317,15 +322,22 @@ class Sources:
         looked_up = False
         for text, pattern in self._patterns.items():
             is_early = pattern.expanded_at <= now < pattern.expand_at  # the clock may be set back
-            if is_early and os.path.dirname(text) not in changed:
+            folder = os.path.dirname(text)
+            if is_early and (folder not in changed or names_changed(folder) == pattern.names_changed):
                 continue
             looked_up = True
-            pattern.expansion = expand_pattern(text)
+            pattern.names_changed = names_changed(folder)
+            lay_there, pattern.expansion = pattern.expansion.others, expand_pattern(text)
             took = max(0, self._clock() - now)
-            pattern.expanded_at, pattern.expand_at = now, now + max(_EXPAND_EVERY, took * _EXPAND_SHARE)
+            pattern.expanded_at, pattern.expand_at = (
+                now,
+                now + min(_EXPAND_AT_LEAST, max(_EXPAND_EVERY, took * _EXPAND_SHARE)),
+            )
             for path in pattern.expansion.paths:
                 if path not in self._followed and not self._is_another_name(path):
-                    self._add(FileTailer(Path(path), self._positions(path), from_start=not pattern.is_new))
+                    is_new, before = pattern.is_new, lay_there.get(path)
+                    positions = self._positions(path)
+                    self._add(FileTailer(Path(path), positions, from_start=not is_new, lay_there=before))
             if pattern.is_new:
                 pattern.is_new = False
                 self._dirty.add(text)

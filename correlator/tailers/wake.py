@@ -1,7 +1,7 @@
 """Wakes a loop when something changes in a folder: watchdog's threads write to one event descriptor.
 
 What changed is never taken from the event (a move out of the folder arrives half a second late, a
-truncation looks like any write): whoever is woken asks `fstat`, of the files in the folders that are named.
+truncation looks like any write): whoever is woken asks `fstat`, of the files that are named.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from watchdog.observers import Observer
 
 _READERS = ("opened", "closed_no_write")
 """What newer watchdogs tell of whoever reads a log, us too."""
+_MOST_CHANGED = 4096
+"""Names that are kept until somebody asks; of more, only their folders."""
 _MOST_FOLDERS = 32
 """Each costs two threads; the files of the others are looked at by the slow poll."""
 
@@ -58,7 +60,7 @@ class Wake(FileSystemEventHandler):
             return
 
     def take_changed(self) -> set[str]:
-        """Return the folders in which something changed since this was asked last."""
+        """Return the paths that something happened to since this was asked last, each with its folder."""
         changed = set()
         with contextlib.suppress(KeyError):
             while True:  # one by one: watchdog's thread may be adding
@@ -78,5 +80,8 @@ class Wake(FileSystemEventHandler):
             return
         for path in (event.src_path, getattr(event, "dest_path", "")):
             if path:
-                self._changed.add(os.path.dirname(os.fsdecode(path)))
+                name = os.fsdecode(path)
+                self._changed.add(os.path.dirname(name))
+                if len(self._changed) < _MOST_CHANGED:
+                    self._changed.add(name)
         os.eventfd_write(self.descriptor, 1)

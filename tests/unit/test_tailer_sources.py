@@ -7,6 +7,7 @@ import pytest
 from watchdog.events import FileSystemEvent
 
 from correlator.model import SECOND
+from correlator.tailers.globs import MOST_FILES
 from correlator.tailers.piece import Piece
 from correlator.tailers.plan import Plan
 from correlator.tailers.sources import Sources
@@ -234,27 +235,61 @@ def test_each_source_tells_what_is_wrong_with_it(site):
     assert {name: told["a.log"][name] for name in expected} == expected
 
 
-def test_only_folders_where_something_happened_are_looked_at_between_polls(site, wait_until):
-    """Watchdog names the folder, `fstat` says what came; the rest is looked at twice a second."""
-    site.start({"a/x.log": ("one",), "b/x.log": ("one",)})
-    for name in ("a/x.log", "b/x.log"):
+def test_only_files_to_which_something_happened_are_looked_at_between_polls(site, wait_until):
+    """Watchdog names the file, `fstat` says what came; the rest is looked at twice a second."""
+    site.start({"a/x.log": ("one",), "b/x.log": ("one",), "a/y.log": ("one",)})
+    for name in ("a/x.log", "b/x.log", "a/y.log"):
         site.write(name, "1\n")
-    assert len(site.read()) == 2
+    assert len(site.read()) == 3
     site.sources.wake.start()
     site.write("a/x.log", "2\n")
     got = []
     wait_until(lambda: got.extend(site.read(0)) or got)
     assert got == [("a/x.log", "2\n")]
     site.sources.wake.take_changed()
-    site.sources._followed[f"{site.folder}/b/x.log"].tailer.read = lambda _now: pytest.fail("looked at")
+    for name in ("b/x.log", "a/y.log"):
+        site.sources._followed[f"{site.folder}/{name}"].tailer.read = lambda _now: pytest.fail("looked at")
     site.write("a/x.log", "3\n")
     got.clear()
     wait_until(lambda: got.extend(site.read(0)) or got)
     assert got == [("a/x.log", "3\n")]
 
 
+@pytest.mark.parametrize(("link", "target"), [("current.log", "today.log"), ("current.log", "far/away.log")])
+def test_a_link_is_read_when_what_it_leads_to_changes(site, wait_until, link, target):
+    """Events name the file, not the link; also in a folder where nothing is followed."""
+    site.write(target, "0\n")
+    (site.folder / link).symlink_to(target)
+    site.start({link: ("one",)})
+    site.write(target, "1\n")
+    assert site.read() == [(link, "1\n")]
+    site.sources.wake.start()
+    site.write(target, "2\n")
+    got = []
+    wait_until(lambda: got.extend(site.read(0)) or got)
+    assert got == [(link, "2\n")]
+
+
+@pytest.mark.parametrize("renamed", ["x.log.1", "x.log-20261130", "x-20261130.log"])
+def test_what_a_renamed_file_still_gets_is_read_at_once(site, wait_until, renamed):
+    """Its writer has it open under its old name: the event names the new one."""
+    site.start({"x.log": ("one",)})
+    site.write("x.log", "1\n")
+    assert len(site.read()) == 1
+    site.sources.wake.start()
+    os.rename(site.folder / "x.log", site.folder / renamed)
+    site.write("x.log", "")
+    site.read()
+    site.sources.wake.take_changed()
+    site.write(renamed, "2\n")
+    got = []
+    wait_until(lambda: got.extend(site.read(0)) or got)
+    assert got == [("x.log", "2\n")]
+
+
 @pytest.mark.parametrize(
-    ("kind", "expected"), [("modified", {"/log"}), ("opened", set()), ("closed_no_write", set())]
+    ("kind", "expected"),
+    [("modified", {"/log", "/log/a.log"}), ("opened", set()), ("closed_no_write", set())],
 )
 def test_who_only_reads_a_log_wakes_nobody(kind, expected):
     """Newer watchdogs tell of readers too, and we are one."""
@@ -301,3 +336,46 @@ def test_pieces_grow_while_they_are_cheap_and_shrink_at_once(took, sizes):
         piece.note(each)
         got.append(piece.size)
     assert got == sizes
+
+
+def _too_many(site):
+    """Lay down more files than one pattern may follow, the last ones youngest; return the oldest name."""
+    for number in range(MOST_FILES + 10):
+        site.write(f"many/{number:04}.log", "old\n")
+        os.utime(site.folder / f"many/{number:04}.log", ns=(0, number * 10**9))
+    return "many/0000.log"
+
+
+def test_of_a_file_that_lay_there_unfollowed_only_what_comes_is_read(site):
+    """Its old lines may be years old and have no date: counted now, they would block for nothing."""
+    oldest = _too_many(site)
+    site.start({"many/*.log": ("app",)})
+    assert site.read(60) == []
+    site.write(oldest, "new\n")
+    assert site.read(60) == [(oldest, "new\n")]
+
+
+def test_a_file_in_its_place_is_read_from_its_start(site):
+    """Another inode is another file, however long."""
+    oldest = _too_many(site)
+    site.start({"many/*.log": ("app",)})
+    site.read(60)
+    site.write("other", "a longer line\n")
+    os.rename(site.folder / "other", site.folder / oldest)
+    assert site.read(60) == [(oldest, "a longer line\n")]
+
+
+def test_a_line_more_in_a_watched_folder_is_no_reason_to_list_it(site, wait_until):
+    """In a folder of thousands of files that would cost more than reading all of them."""
+    oldest = _too_many(site)
+    site.start({"many/*.log": ("app",)})
+    site.sources.wake.start()
+    youngest = f"many/{MOST_FILES + 9:04}.log"
+    site.write(youngest, "one\n")
+    assert site.read(60) == [(youngest, "one\n")]  # from now on its folder is watched
+    site.write(oldest, "two\n")
+    wait_until(lambda: f"{site.folder}/many" in site.sources.wake._changed)
+    assert site.read(0.01) == []
+    site.write("many/born.log", "three\n")
+    wait_until(lambda: f"{site.folder}/many" in site.sources.wake._changed)
+    assert ("many/born.log", "three\n") in site.read(0.01)
