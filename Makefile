@@ -32,7 +32,7 @@ RUN_PACKAGES := python3-venv python3-pip python3-setuptools python3-wheel \
 	python3-watchdog python3-regex python3-systemd nftables iproute2
 TEST_PACKAGES := python3-pytest python3-hypothesis python3-pytest-random-order python3-scapy \
 	nmap iptables tcpdump ipset conntrack tcpd ufw python3-zstandard curl openssl \
-	dbus-daemon python3-dbus python3-gi gir1.2-glib-2.0 \
+	dbus-daemon python3-dbus python3-gi gir1.2-glib-2.0 libgnutls-dane0 libidn12 libnsl2 libgsasl18 libsecret-1-0 \
 	man-db groff systemd apparmor logrotate python3-shtab bash zsh fish
 # What debian/control asks of a build, and what the package's own tests need.
 DEB_PACKAGES := dpkg-dev fakeroot debhelper dh-python dh-apparmor bash-completion lintian git \
@@ -122,8 +122,8 @@ $(LINT)/$(LINT_MARK): | packages
 	$(LINT)/bin/python -m pip --quiet --disable-pip-version-check install $(LINT_TOOLS)
 	touch $@
 
-# The real PortSentry, Fail2ban, SSHGuard, rsyslog, firewalld and Shorewall, unpacked and not installed: installing them
-# would start daemons on this host or change it; and a clock to show them. Where no mirror has one, what needs it is skipped and says so.
+# The real PortSentry, Fail2ban, SSHGuard, rsyslog, firewalld, Shorewall, Exim and msmtp, unpacked and not installed:
+# installing them would start daemons on this host or change it; and a clock to show them. Where no mirror has one, what needs it is skipped and says so.
 # $(call fetch,PACKAGE,FOLDER,A FILE OF IT,WHAT IT IS)
 define fetch
 [ -e $(PEERS)/$(2)/$(3) ] || { mkdir -p $(PEERS) && cd $(PEERS) && rm -f $(1)_*.deb && \
@@ -147,3 +147,5 @@ peer: | packages
 	@$(call fetch,shorewall-core,shorewall,usr/share/doc/shorewall-core,library for Shorewall)
 	@$(call fetch,shorewall,shorewall,usr/share/doc/shorewall,Shorewall)
 	@$(call fetch,shorewall6,shorewall,usr/share/doc/shorewall6,Shorewall for IPv6)
+	@$(call fetch,exim4-daemon-light,exim,usr/sbin/exim4,Exim)
+	@$(call fetch,msmtp,msmtp,usr/bin/msmtp,msmtp)

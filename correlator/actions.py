@@ -13,11 +13,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
-from correlator.model import SECOND, Micros, Source, json_ready
+from correlator.model import SECOND, Micros, Source, json_ready, printable
 
 Argv = tuple[str, ...]
 
@@ -29,9 +30,16 @@ TOKENS = (
     *("TARGET", "PORT", "MODE", "PROTOCOL", "FAMILY", "VERSION"),
     *("JAIL", "REQUEST", "UNTIL", "SECONDS", "TIMEOUT", "CREATED", "BANTIME", "STRIKES", "REVERSED"),
 )
+RIGHTS = ("firewall", "root")
+"""CAP_NET_ADMIN is enough; or all that root may, as for a mail server that becomes another user."""
+EVIDENCE = ("json", "text")
+"""One object on one line, for programs; a line for each field, for people."""
 VARIABLES = ("matches", "host", "hostname", "field")
 """What a command may find in its environment: the last line, the source's name, this host's, nothing."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TEXT_WIDTH = 68
+_SHOWN_SCRIPT = 120
 _LONGEST_TIMEOUT = 2_147_483
 """Seconds, of an entry of ipset; what lasts longer is put in again when it is found to be missing."""
 _TOKEN = re.compile(r"\$([A-Z]+)\$")
@@ -102,13 +110,15 @@ class ActionDefinition:
     """True: whatever `list` prints is ours, and what should not be there is released."""
     expires_by_itself: bool = False
     """True: `block` gets the time left, and nothing of ours must run for a block to end."""
-    wants_evidence: bool = False
-    """True: `block` gets the order as JSON on its standard input."""
+    evidence: str = ""
+    """One of `EVIDENCE`: in which form `block` gets the order on its standard input; empty: not at all."""
     variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """What `block` and `release` find in their environment: the variable, and which of `VARIABLES` it holds.
 
     The only way for text of a stranger into a command, beside the evidence: as a value, never as an argument.
     """
+    rights: str = "root"
+    """One of `RIGHTS`: what its commands need."""
     timeout: Micros = 10 * SECOND
     """How long one command may take before it is killed."""
     package: str = ""
@@ -154,9 +164,49 @@ def spell(argv: Argv) -> str:
     return argv[2] if is_shell else shlex.join(argv)
 
 
-def encode_evidence(order: Order) -> bytes:
-    """Return the order as one line of JSON, for the standard input of a command."""
-    return json.dumps(json_ready(order), ensure_ascii=True).encode() + b"\n"
+def show(argv: Argv) -> str:
+    """Return a command as a line of ours tells it: a script of several lines on one, cut."""
+    text = spell(argv)
+    if "\n" not in text:
+        return text
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN_SCRIPT else f"{text[: _SHOWN_SCRIPT - 4]} ..."
+
+
+def encode_evidence(order: Order, form: str) -> bytes:
+    """Return the order for the standard input of a command, in a form of `EVIDENCE`; nothing for none.
+
+    Either is plain ASCII. Text keeps within lines that any mail server takes (78 bytes; RFC 5322 section
+    2.1.1 allows 998), none begins with what a stranger chose, and none is a dot alone.
+    """
+    if form == "json":
+        return json.dumps(json_ready(order), ensure_ascii=True).encode() + b"\n"
+    if form == "text":
+        return "".join(_spell_fields(order)).encode()
+    return b""
+
+
+def _spell_fields(order: Order) -> Iterator[str]:
+    """Yield each field that says something, on one line or more."""
+    fields = {
+        "source": str(order.source),
+        "name": order.name,
+        "jail": order.jail,
+        "blocked": _spell_time(order.created),
+        "until": "it is released" if order.until is None else _spell_time(order.until),
+        "port": f"{order.port} {order.protocol}".strip() if order.port else order.protocol,
+        "mode": order.mode,
+        "reason": order.reason,
+        "request": order.request,
+    }
+    for name, value in fields.items():
+        text = printable(value).encode("ascii", "backslashreplace").decode()
+        for start in range(0, len(text), _TEXT_WIDTH):
+            yield f"{'' if start else name:<9}{text[start : start + _TEXT_WIDTH]}\n"
+
+
+def _spell_time(at: Micros) -> str:
+    return (_EPOCH + timedelta(microseconds=at)).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _values(order: Order, now: Micros) -> dict[str, str]:

@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 DROP_IN = "enforcer-as-root.conf"
 DROP_IN_FOLDER = Path("/etc/systemd/system/portward-enforcer.service.d")
 SYSTEMD = Path("/run/systemd/system")
-_WITHOUT_ROOT = frozenset(
-    {"nftables", "iptables", "ipset", "blackhole", "route", "conntrack", "tcp-reset", "webhook", "record"}
-)
-"""Of our own actions, those for which the right to change the firewall is enough."""
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -122,13 +118,10 @@ def _settle_rights(settings: SiteSettings) -> None:
 
 
 def needs_root(action: ActionDefinition, settings: SiteSettings) -> bool:
-    """True where the right to change the firewall may not be enough: what a site wrote is not known."""
-    from correlator.config.vendor import vendor_folder
-
+    """True where the right to change the firewall may not be enough: a command may say that it is."""
     if action.kind == "hosts-deny":
         return not Path(action.file).is_relative_to(settings.paths.state)
-    is_ours = Path(action.where).parent == vendor_folder("actions")
-    return not (action.kind == "record" or (is_ours and action.name in _WITHOUT_ROOT))
+    return action.kind == "command" and action.rights == "root"
 
 
 def _systemctl(*arguments: str) -> int:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from correlator.actions import (
+    EVIDENCE,
     KINDS,
+    RIGHTS,
     TOKENS,
     WAYS,
     ActionDefinition,
@@ -135,7 +137,8 @@ def read_action(name: str, table: Table) -> ActionDefinition:
         list_pattern=_list_pattern(table),
         owns=table.truth("owns", default=False),
         expires_by_itself=table.text("expires", "portward", choices=("portward", "kernel")) == "kernel",
-        wants_evidence=table.truth("evidence", default=False),
+        evidence=_evidence(table),
+        rights=table.text("rights", default.rights, choices=RIGHTS),
         timeout=table.duration("timeout", default.timeout),
         package=table.text("package", ""),
         trial=_argvs(table, "trial") if table.has("trial") else (),
@@ -168,6 +171,16 @@ def read_action(name: str, table: Table) -> ActionDefinition:
     if definition.list_pattern and not any(commands.list for commands in by_family.values()):
         table.fault("list_source", "without list", "a command that prints what is denied")
     return replace(definition, commands=by_family)
+
+
+def _evidence(table: Table) -> str:
+    value = table.any_value("evidence")
+    if value in (None, False, True):
+        return EVIDENCE[0] if value else ""
+    if value not in EVIDENCE:
+        table.fault("evidence", value, 'true, false, "json" or "text"')
+        return ""
+    return str(value)
 
 
 def _families(table: Table) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from correlator.actions import ActionDefinition, Argv, Order, expand_argv, spell
+from correlator.actions import ActionDefinition, Argv, Order, expand_argv, show
 from correlator.drill.lab import SCANNER4, SCANNER6, VICTIM4, VICTIM6, Lab
 from correlator.drill.scanner import Scanner
 from correlator.drill.story import Step, open_service
@@ -74,7 +74,7 @@ def try_action(definition: ActionDefinition) -> Generator[Step, None, None]:
         action = stage.build(definition)
         for argv in definition.trial:
             prepared = stage.run(argv)
-            yield Step("trial", not prepared, prepared or " ".join(spell(argv).split()))
+            yield Step("trial", not prepared, prepared or show(argv))
             if prepared:
                 return  # without ground of its own it would not be the action that is tried
         if isinstance(action, Surveyor):
@@ -126,7 +126,7 @@ def _tell_of_commands(definition: ActionDefinition) -> Iterator[Step]:
         commands = definition.commands.get(version)
         order = Order("trial", parse_source(source), "trial", _now(), None, 79, "TCP", "atcp")
         for argv in commands.block if commands else ():
-            yield Step(f"IPv{version} block", True, f"would run: {spell(expand_argv(argv, order, _now()))}")
+            yield Step(f"IPv{version} block", True, f"would run: {show(expand_argv(argv, order, _now()))}")
 
 
 class _Stage:

@@ -19,6 +19,7 @@ from correlator.actions import (
     environment_for,
     expand,
     expand_argv,
+    show,
     spell,
 )
 from correlator.enforcer.action import Ended, Ending, Result, Survey, Surveyed
@@ -79,7 +80,7 @@ class CommandAction:
 
         def check(failed: Ran) -> None:
             if not failed.problem:
-                ended(Result(Ending.DONE, spell_all(commands.release, order, now)))
+                ended(Result(Ending.DONE, show_all(commands.release, order, now)))
             elif failed.is_killed or not (commands.present or commands.list):
                 ended(Result(Ending.FAILED, failed.problem))
             else:
@@ -94,7 +95,9 @@ class CommandAction:
     def trace(self, order: Order) -> str:
         """Return what undoes it; the source alone where nothing does."""
         commands = self._commands(order)
-        return spell_all(commands.release, order, 0) if commands and commands.release else str(order.source)
+        if commands is None or not commands.release:
+            return str(order.source)
+        return "; ".join(spell(expand_argv(argv, order, 0)) for argv in commands.release)
 
     def survey(self, orders: Sequence[Order], now: Micros, surveyed: Surveyed) -> None:
         """Run `list` for each version of IP and compare; where there is none, ask of each source in turn."""
@@ -260,7 +263,7 @@ class CommandAction:
 
         def end(ran: Ran) -> None:
             if not ran.problem:
-                ended(Result(Ending.DONE, spell_all(commands.block, order, now)))
+                ended(Result(Ending.DONE, show_all(commands.block, order, now)))
                 return
             self._is_started.discard(version)  # somebody may have cleared what `start` prepared
             failed = Result(Ending.FAILED, ran.problem)
@@ -279,7 +282,7 @@ class CommandAction:
             if started.problem:
                 ended(Result(Ending.FAILED, started.problem))
                 return
-            evidence = encode_evidence(order) if self._definition.wants_evidence else b""
+            evidence = encode_evidence(order, self._definition.evidence)
             self._run(commands.block, order, now, end, evidence)
 
         self._start(commands, version, now, go)
@@ -313,6 +316,6 @@ def _nobody(version: int) -> Order:
     return Order("", parse_source("0.0.0.0" if version == 4 else "::"), "", 0, None)  # noqa: S104
 
 
-def spell_all(argvs: Sequence[Argv], order: Order, now: Micros) -> str:
-    """Return the commands as they were run, as a person would type them."""
-    return "; ".join(spell(expand_argv(argv, order, now)) for argv in argvs)
+def show_all(argvs: Sequence[Argv], order: Order, now: Micros) -> str:
+    """Return the commands as they were run, for people."""
+    return "; ".join(show(expand_argv(argv, order, now)) for argv in argvs)

@@ -19,6 +19,8 @@ from correlator.store.blocks import BlockRow, BlockState, BlockStore, NewBlock
 from correlator.store.deeds import DeedRow, DeedState
 
 MOST_AT_ONCE = 8
+MOST_TELLING = 2
+"""Deeds at once that only tell somebody: a mail server that hangs must hold up no denial."""
 _MOST_HELD_OFF = 24
 """Deeds looked past that wait for another of the same source."""
 RETRY_AFTER: tuple[Micros, ...] = tuple(seconds * SECOND for seconds in (5, 30, 120, 600, 3600))
@@ -154,14 +156,15 @@ class Deeds:
         while self._next is not None and self._next <= now and len(self._running) < MOST_AT_ONCE:
             due = [
                 deed
-                for deed in self._deeds.due(now, MOST_AT_ONCE + _MOST_HELD_OFF)
+                for deed in self._deeds.due(now, MOST_AT_ONCE + _MOST_HELD_OFF, without=self._held_up())
                 if not self._has_to_wait(deed)
             ]
             if not due:
                 self._next = None if self._running else self._deeds.next_due()
                 return
             for deed in due[: MOST_AT_ONCE - len(self._running)]:
-                if not self._has_to_wait(deed):  # for one that has just begun
+                # for one that has just begun
+                if not self._has_to_wait(deed) and deed.action not in self._held_up():
                     self._begin(deed, now)
 
     def pause(self, now: Micros) -> float | None:
@@ -169,6 +172,11 @@ class Deeds:
         if self._next is None or len(self._running) >= MOST_AT_ONCE:
             return None
         return max(0, self._next - now) / SECOND
+
+    def _held_up(self) -> tuple[str, ...]:
+        """Return the actions of which none may begin, as enough run that only tell somebody."""
+        telling = tuple(name for name, action in self._actions.items() if not action.denies)
+        return telling if sum(name in telling for _, name in self._running) >= MOST_TELLING else ()
 
     def _trace(self, name: str, order: Order) -> str:
         return self._actions[name].trace(order)

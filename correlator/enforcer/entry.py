@@ -6,9 +6,12 @@ import contextlib
 import os
 import socket
 import stat
+from collections.abc import Iterable
 
+from correlator.actions import ActionDefinition
 from correlator.errors import PermissionDeniedError, PortwardError
 from correlator.kernel.process import (
+    ALL_CAPABILITIES,
     CAP_DAC_OVERRIDE,
     CAP_NET_ADMIN,
     is_root_among_others,
@@ -38,8 +41,15 @@ def listen(paths: Paths) -> socket.socket:
     return listener
 
 
-def keep_what_is_needed(paths: Paths) -> None:
-    """Keep what nftables needs, and root's right over files only where a folder belongs to somebody else."""
+def keep_what_is_needed(paths: Paths, actions: Iterable[ActionDefinition] = ()) -> None:
+    """Keep what nftables needs, and root's right over files only where a folder belongs to somebody else.
+
+    As root we keep all that we have where a command does not say that the firewall's right is enough: what it
+    starts may have to become another user, as a mail server does. Nothing can be gained in any case.
+    """
+    if os.geteuid() == 0 and any(action.kind == "command" and action.rights == "root" for action in actions):
+        keep_capabilities(*ALL_CAPABILITIES, for_children=True)
+        return
     folders = (paths.enforcer_run, paths.state, paths.history.parent, paths.blocked.parent)
     if is_root_among_others(*folders):
         keep_capabilities(CAP_NET_ADMIN, CAP_DAC_OVERRIDE, for_children=True)

@@ -81,7 +81,7 @@ def lift_all(settings: EnforcerSettings) -> Lifted:
         hold_lock(paths.enforcer_run / "enforcer.lock", "enforcer"),
         contextlib.closing(NftablesBackend()) as backend,
     ):
-        keep_what_is_needed(paths)
+        keep_what_is_needed(paths, settings.actions)
         with contextlib.closing(BlockStore.open(paths.blocks_database)) as store:
             return _lift(settings, backend, store)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from correlator.actions import Argv, spell
+from correlator.actions import Argv, show
 
 FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where a command without a path is looked for: never in a PATH that somebody handed to us."""
@@ -99,7 +99,7 @@ class Runner:
         `environment`: variables beside those that every command has, which they cannot change.
         """
         if len(self._waiting) >= MOST_WAITING:
-            done(Ran(f"{spell(argv)}: not run: {MOST_WAITING} commands wait already", ""))
+            done(Ran(f"{show(argv)}: not run: {MOST_WAITING} commands wait already", ""))
             return
         self._waiting.append(_Job(argv, stdin, seconds, done, environment or {}))
         self._start_more()
@@ -129,7 +129,7 @@ class Runner:
             try:
                 self._start(job)
             except OSError as exc:
-                job.done(Ran(f"{spell(job.argv)}: cannot be started: {exc.strerror}", ""))
+                job.done(Ran(f"{show(job.argv)}: cannot be started: {exc.strerror}", ""))
 
     def _start(self, job: _Job) -> None:
         stdin = _memory_file(job.stdin) if job.stdin else subprocess.DEVNULL
@@ -205,7 +205,7 @@ def _problem(child: _Child, status: int, output: str) -> str:
     else:
         why = f"exit status {status}"
     said = " ".join(output.split())[:_SHOWN]
-    return f"{spell(child.job.argv)}: {why}" + (f": {said}" if said else "")
+    return f"{show(child.job.argv)}: {why}" + (f": {said}" if said else "")
 
 
 def _pipe(child: _Child) -> int:

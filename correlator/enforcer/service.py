@@ -63,7 +63,7 @@ def run_enforcer(settings: EnforcerSettings) -> int:
     paths.enforcer_run.mkdir(mode=0o755, parents=True, exist_ok=True)
     paths.state.mkdir(mode=0o750, parents=True, exist_ok=True)
     with hold_lock(paths.enforcer_run / "enforcer.lock", "enforcer"):
-        keep_what_is_needed(paths)
+        keep_what_is_needed(paths, settings.actions)
         with contextlib.closing(NftablesBackend()) as backend, contextlib.closing(listen(paths)) as listener:
             store = BlockStore.open(paths.blocks_database)
             with (

@@ -19,6 +19,8 @@ from pathlib import Path
 from correlator.errors import BusyError, KernelError
 
 CAP_DAC_OVERRIDE = 1
+ALL_CAPABILITIES = range(64)
+"""Whatever there is, in the kernels to come too."""
 CAP_NET_BIND_SERVICE = 10
 CAP_NET_ADMIN = 12
 CAP_NET_RAW = 13

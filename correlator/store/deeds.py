@@ -10,6 +10,7 @@ block is over: done -> ending -> gone. What was never done, or is not ours to un
 from __future__ import annotations
 
 import enum
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -93,14 +94,18 @@ class DeedStore:
         """Return the deeds of a block, in the order of its actions."""
         return self._rows("WHERE block = ? ORDER BY place", block)
 
-    def due(self, now: Micros, limit: int) -> tuple[DeedRow, ...]:
-        """Return deeds to be carried out, tried again or undone by `now`: of each block its first."""
+    def due(self, now: Micros, limit: int, without: Sequence[str] = ()) -> tuple[DeedRow, ...]:
+        """Return deeds to be carried out, tried again or undone by `now`: of each block its first.
+
+        None by the actions `without`.
+        """
         return self._rows(
             "AS one WHERE state IN ('asked', 'failed', 'ending') AND next_try <= ?"
             " AND (state != 'asked' OR NOT EXISTS (SELECT 1 FROM deeds AS other WHERE other.block = one.block"
             " AND other.place < one.place AND other.state IN ('asked', 'running')))"
-            " ORDER BY next_try, block, place LIMIT ?",
+            " AND action NOT IN (SELECT value FROM json_each(?)) ORDER BY next_try, block, place LIMIT ?",
             now,
+            json.dumps(without),
             limit,
         )
 

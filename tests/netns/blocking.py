@@ -78,11 +78,13 @@ class Site:
         """All that the enforcer printed."""
         return (self.folder / "said").read_text()
 
-    def block(self, source: str) -> Outcome:
+    def block(self, source: str, reason: str = "") -> Outcome:
         """Ask for a block by all of its actions."""
         self._ids += 1
         request = BlockRequest(
-            self._ids, f"r{self._ids}", parse_prefix(source), "scan", None, 79, "TCP", actions=self.actions
+            *(self._ids, f"r{self._ids}", parse_prefix(source), "scan", None, 79, "TCP"),
+            reason=reason,
+            actions=self.actions,
         )
         answer = self._ask(request)
         assert isinstance(answer, OutcomeAnswer), answer

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from correlator.actions import Order, encode_evidence, expand, expand_argv, spell, unknown_tokens
+from correlator.actions import Order, encode_evidence, expand, expand_argv, show, spell, unknown_tokens
 from correlator.model import SECOND, parse_prefix
 
 NOW = 1_795_356_540 * SECOND
@@ -61,9 +61,44 @@ def test_a_command_is_spelled_as_a_person_would_type_it():
     assert spell(("iptables", "-m", "a b")) == "iptables -m 'a b'"
 
 
+def test_a_script_of_many_lines_is_told_on_one():
+    """A log line, or a step of a trial, that nobody could read otherwise."""
+    assert show(("/bin/sh", "-c", "\n  a\n  b \\\n c")) == "a b \\ c"
+    assert show(("/bin/sh", "-c", "x\n" * 200)) == "x " * 58 + " ..."
+    assert show(("/bin/sh", "-c", "x " * 200)) == "x " * 200
+
+
 def test_evidence_is_one_line_of_json():
     """The one way in which a command gets text that a stranger chose."""
-    encoded = encode_evidence(order(reason="é\nx"))
+    encoded = encode_evidence(order(reason="é\nx"), "json")
     assert encoded.count(b"\n") == 1
     assert json.loads(encoded)["source"] == "192.0.2.9"
     assert json.loads(encoded)["reason"] == "é\nx"
+
+
+HOSTILE = "5 strikes in 60s, last: .\r\nBcc: x@example.org\r\n.\r\nQUIT " + "\U0001f4a9\u202e\x1b[2J" * 300
+
+
+def test_evidence_as_text_is_safe_in_a_message():
+    """Short lines of plain ASCII; none begins with a stranger's text, so none is a header or a lone dot."""
+    encoded = encode_evidence(order(reason=HOSTILE, name="a.example"), "text")
+    lines = encoded.decode("ascii").splitlines()
+    assert encoded.endswith(b"\n")
+    assert max(map(len, lines)) <= 78
+    names = ("source", "name", "jail", "blocked", "until", "port", "mode", "reason", "request", "")
+    assert {line[:9].rstrip() for line in lines} == set(names)
+    told = "".join(line[9:] for line in lines if line[:9].rstrip() in ("reason", ""))
+    assert told.startswith(
+        r"5 strikes in 60s, last: .\r\nBcc: x@example.org\r\n.\r\nQUIT \U0001f4a9\u202e\x1b[2J"
+    )
+    assert "source   192.0.2.9" in lines
+    assert "until    2026-11-22 14:19:00 UTC" in lines
+
+
+def test_evidence_as_text_leaves_out_what_is_not_known():
+    """A block by hand has no port and no mode; one without end says so."""
+    encoded = encode_evidence(order(until=None, port=0, protocol="", mode="", reason=""), "text").decode()
+    assert "\nport" not in encoded
+    assert "\nmode" not in encoded
+    assert "until    it is released\n" in encoded
+    assert encode_evidence(order(), "") == b""

@@ -10,10 +10,13 @@ import pytest
 from correlator.actions import ActionDefinition
 from correlator.cli import main
 from correlator.cli.switch import needs_root
+from correlator.config.actions import ActionShelf
 from correlator.config.settings import load_settings
 from correlator.config.vendor import vendor_folder
 
 ACTIONS = vendor_folder("actions")
+WITHOUT_ROOT = {"iptables", "ipset", "blackhole", "route", "conntrack", "tcp-reset", "webhook"}
+"""Of ours, those whose commands need no more than the right to change the firewall."""
 
 
 @pytest.fixture
@@ -62,17 +65,24 @@ def test_another_programs_file_is_not_ours_to_change(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("definition", "expected"),
     [
-        (ActionDefinition("iptables", str(ACTIONS / "iptables.toml")), False),
-        (ActionDefinition("iptables", "/etc/portward/actions/iptables.toml"), True),
-        (ActionDefinition("ufw", str(ACTIONS / "ufw.toml")), True),
+        (ActionDefinition("own", "/etc/portward/actions/own.toml", rights="firewall"), False),
+        (ActionDefinition("own", "/etc/portward/actions/own.toml"), True),
         (ActionDefinition("kill-run-cmd", "/etc/portward/portward.toml"), True),
         (ActionDefinition("hosts-deny", str(ACTIONS / "hosts-deny.toml"), kind="hosts-deny"), True),
         (ActionDefinition("own-list", "x", kind="hosts-deny", file="/var/lib/portward/hosts.denied"), False),
         (ActionDefinition("note", "/etc/portward/actions/note.toml", kind="record"), False),
     ],
 )
-def test_what_a_site_wrote_itself_is_taken_to_need_root(definition, expected):
-    """Of ours it is known which do; a command of the site may do anything."""
+def test_a_command_is_taken_to_need_root_unless_it_says_otherwise(definition, expected):
+    """A command of the site may do anything."""
     settings = load_settings(None)
     settings = replace(settings, paths=replace(settings.paths, state=Path("/var/lib/portward")))
     assert needs_root(definition, settings) == expected
+
+
+def test_our_own_actions_say_what_they_need():
+    """As the package's tests prove it of each under the enforcer's unit."""
+    shelf = ActionShelf(load_settings(None))
+    actions = filter(None, map(shelf.load, shelf.names))
+    found = {action.name for action in actions if action.kind == "command" and action.rights == "firewall"}
+    assert found == WITHOUT_ROOT

@@ -7,7 +7,7 @@ import pytest
 
 from correlator.actions import Order
 from correlator.enforcer.action import Ended, Ending, Result
-from correlator.enforcer.deeds import MOST_BLIND_TRIES, RETRY_AFTER
+from correlator.enforcer.deeds import MOST_BLIND_TRIES, MOST_TELLING, RETRY_AFTER
 from correlator.enforcer.enforcement import Enforcement
 from correlator.enforcer.never_block import NeverBlock
 from correlator.enforcer.protocol import BlockRequest, DeedEvent, Event
@@ -213,6 +213,24 @@ def test_undoing_what_cannot_be_seen_is_given_up_after_a_day(bench: Bench) -> No
     assert bench.enforcement.status()["failing"] == []
     assert bench.lines[-1].startswith(f"slow of 192.0.2.9 is given up after {MOST_BLIND_TRIES} tries")
     assert bench.now - started >= 24 * 3600 * SECOND
+
+
+def test_messages_that_hang_hold_up_no_denial(bench: Bench) -> None:
+    """A mail server that is away: others are denied meanwhile, however many messages wait."""
+    for number in range(100):
+        bench.block("nftables", "mail", source=f"198.51.100.{number}")
+    bench.tend()
+    assert len(bench.mail.open) == MOST_TELLING
+    bench.block("nftables", "slow")
+    bench.tend()
+    assert bench.slow.calls == ["block 192.0.2.9"]
+    told = 0
+    while bench.mail.open:
+        assert len(bench.mail.open) <= MOST_TELLING
+        bench.mail.end()
+        told += 1
+        bench.tend()
+    assert told == 100
 
 
 def test_a_message_that_fails_is_not_sent_an_hour_late(bench: Bench) -> None:
