@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from correlator.cli import site as sites
+from correlator.cli.kept_out import Reader, reader_of, what_keeps_out
 from correlator.cli.output import colour, complain, print_json, print_table
 from correlator.cli.status import read_correlator
 from correlator.errors import UnreachableError
@@ -20,6 +21,8 @@ from correlator.model import SECOND, Micros
 
 _HEADINGS = ("SOURCE", "STATE", "POSITION", "BACKLOG", "A MINUTE", "LAST", "SKEW", "FILTERS", "TROUBLE")
 _FILTERS_SHOWN = 4
+_ABSENT_SHOWN = 8
+_DENIED = "permission denied"
 _ANSWER_SECONDS = 30.0
 _LOOK_SECONDS = 0.02
 _UNITS = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
@@ -31,6 +34,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     sources = commands.add_parser(
         "sources", parents=[common], help="each log that is followed: position, backlog, rate, troubles"
     )
+    sources.add_argument("--all", action="store_true", help="list also what is not there, however much it is")
     sources.set_defaults(run=_run_sources)
     reload = commands.add_parser(
         "reload", parents=[common], help="read filters, jails and settings anew; windows and positions go on"
@@ -50,9 +54,17 @@ def _run_sources(options: argparse.Namespace) -> int:
     if correlator["state"] != "running":
         detail = f": {correlator['detail']}" if "detail" in correlator else ""
         complain(f"portward sources: the correlator is {correlator['state']}{detail}")
-    if found:
+    absent = [source for source in found if source["state"] == "waiting"]
+    is_brief = len(absent) > _ABSENT_SHOWN and not options.all
+    shown = [source for source in found if source not in absent] if is_brief else found
+    if shown:
         now = time.time_ns() // 1000
-        print_table(_HEADINGS, (list(_cells(source, now)) for source in found))
+        reader = reader_of(correlator.get("pid", 0))
+        print_table(_HEADINGS, (list(_cells(source, now, reader)) for source in shown))
+        if reader is not None and any(_DENIED in source["trouble"].lower() for source in shown):
+            print(colour(f"the correlator reads as {reader}: one of them must have the right", "warn"))
+    if is_brief:
+        print(f"{len(absent)} files and patterns are not there: `portward sources --all` lists them too")
     for name in unread:
         print(
             colour(f"filter {name} reads nothing now: none of its sources is there, or may be read", "warn")
@@ -71,7 +83,7 @@ def find_unread(filters: Iterable[str], sources: Iterable[Mapping[str, Any]]) ->
     return [name for name in filters if name not in read]
 
 
-def _cells(source: Mapping[str, Any], now: Micros) -> Iterator[str]:
+def _cells(source: Mapping[str, Any], now: Micros, reader: Reader | None) -> Iterator[str]:
     yield source["origin"]
     yield source["state"]
     yield _position(source)
@@ -86,7 +98,16 @@ def _cells(source: Mapping[str, Any], now: Micros) -> Iterator[str]:
     filters = source["filters"]
     more = f" and {len(filters) - _FILTERS_SHOWN} more" if len(filters) > _FILTERS_SHOWN else ""
     yield ",".join(filters[:_FILTERS_SHOWN]) + more
-    yield source["trouble"] or "-"
+    yield _trouble(source, reader) or "-"
+
+
+def _trouble(source: Mapping[str, Any], reader: Reader | None) -> str:
+    """Return what is wrong; of a file that may not be read, what keeps the correlator out of it."""
+    trouble: str = source["trouble"]
+    if reader is not None and source["kind"] == "file" and trouble.lower() == _DENIED:
+        keeps_out = what_keeps_out(source["origin"], reader)
+        return f"{trouble}: {keeps_out}" if keeps_out else trouble
+    return trouble
 
 
 def _position(source: Mapping[str, Any]) -> str:
@@ -94,8 +115,10 @@ def _position(source: Mapping[str, Any]) -> str:
     if source.get("at") is not None:
         return format_instant(source["at"])
     if "matches" in source:
-        return f"{source['matches']} files"
-    return "-" if source["state"] == "waiting" else str(source.get("offset", "-"))
+        return "1 file" if source["matches"] == 1 else f"{source['matches']} files"
+    return (
+        "-" if source["state"] != "following" and not source.get("offset") else str(source.get("offset", "-"))
+    )
 
 
 def _size(count: int) -> str:

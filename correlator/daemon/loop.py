@@ -39,6 +39,7 @@ from correlator.kernel.process import (
     die_with_parent,
     hold_lock,
     is_root_among_others,
+    join_groups,
     keep_capabilities,
     notify,
     run_ahead,
@@ -56,6 +57,8 @@ _SWITCH_SECONDS = 0.0005  # watchdog's threads may hold the interpreter no longe
 _STATUS_EVERY: Micros = 2 * SECOND
 _PRUNE_EVERY: Micros = 60 * SECOND
 _LOOK_EVERY: Micros = 2 * SECOND
+_LOG_GROUPS = ("adm", "systemd-journal")
+"""What the package's user is in: started by root, without its rights, we read no less."""
 
 
 def run_correlator(
@@ -73,6 +76,7 @@ def run_correlator(
     paths.correlator_run.mkdir(mode=0o755, parents=True, exist_ok=True)
     paths.correlator_state.mkdir(mode=0o750, parents=True, exist_ok=True)
     with hold_lock(paths.correlator_run / "correlator.lock", "correlator"):
+        join_groups(*_LOG_GROUPS)
         keep_capabilities(*_needed_capabilities(site))
         correlator = Correlator(site, load=load, stream=stream)
         try:

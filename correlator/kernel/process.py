@@ -97,6 +97,24 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, _PARENT_VARIABLE: str(os.getpid())}
 
 
+def join_groups(*names: str) -> None:
+    """Let root read what these groups may, once it has given up its rights; nothing for anybody else.
+
+    A group that is not there, or that the kernel does not grant, is left out: what cannot be read is said
+    where it is read.
+    """
+    if os.geteuid() != 0:
+        return
+    import grp
+
+    groups = set(os.getgroups())
+    for name in names:
+        with contextlib.suppress(KeyError):
+            groups.add(grp.getgrnam(name).gr_gid)
+    with contextlib.suppress(OSError):
+        os.setgroups(sorted(groups))
+
+
 def keep_capabilities(*kept: int, for_children: bool = False) -> None:
     """Give up every capability but `kept`, for good: bounding set, ambient set and no_new_privs too.
 

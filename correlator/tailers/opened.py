@@ -16,6 +16,13 @@ from correlator.tailers.unpack import SUFFIXES, Unpacked
 
 _HEAD_BYTES = 64
 _LOOK_BYTES = 1 << 18
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class OpenFile:
         self.descriptor = descriptor
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError("not a regular file")
+            raise OSError(f"{_KINDS.get(stat.S_IFMT(status.st_mode), 'something else')}, expected a file")
         self.device, self.inode = status.st_dev, status.st_ino
         self._unpacked = unpacked
         self.offset, self.head, self.is_skipping = 0, b"", False
@@ -129,7 +136,12 @@ class OpenFile:
 
 def open_file(path: Path, suffix: str = "") -> OpenFile:
     """Open a file at its start, through what unpacks its suffix. Raises: OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as exc:
+        if exc.errno == errno.ENXIO:
+            raise OSError(f"{_KINDS[stat.S_IFSOCK]}, expected a file") from exc
+        raise
     try:
         return OpenFile(descriptor, Unpacked(descriptor, suffix) if suffix in SUFFIXES else None)
     except OSError:

@@ -227,7 +227,7 @@ def test_each_source_tells_what_is_wrong_with_it(site):
     rows = {name: (row["kind"], row["state"], row["trouble"]) for name, row in told.items()}
     assert rows == {
         "a.log": ("file", "following", ""),
-        "folder": ("file", "refused", "not a regular file"),
+        "folder": ("file", "refused", "a folder, expected a file"),
         "none.log": ("file", "waiting", "not there"),
         "*.txt": ("pattern", "waiting", "nothing matches"),
     }
