@@ -5,11 +5,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from correlator.drill.lab import Lab, Namespace
 from correlator.errors import PortwardError
 
 _POLL_SECONDS = 0.005
+# No test asserts a time, and none fails because the machine is busy: a package is built beside others.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
 _refusal: list[str | None] = []
 
 
