@@ -20,12 +20,13 @@ from correlator.config.vendor import vendor_folder
 from correlator.errors import PermissionDeniedError, PortwardError
 
 _PACKAGED = "/usr/bin/portward"
-_UNITS = (
+_STARTED = (
     "portward-probe.service",
     "portward-correlator.service",
     "portward-enforcer.service",
     "portward.target",
 )
+_UNITS = (*_STARTED, "portward-packet-log.service")
 _PLACES = {
     **dict.fromkeys(_UNITS, "etc/systemd/system"),
     "portward.sysusers": "etc/sysusers.d",
@@ -61,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
         ("systemd-sysusers",),
         ("systemd-tmpfiles", "--create", "portward.conf"),
         ("systemctl", "daemon-reload"),
-        ("systemctl", "enable", "--now", *_UNITS),
+        ("systemctl", "enable", "--now", *_STARTED),
     ):
         if shutil.which(command[0]) is None:
             complain(f"portward install-units: there is no {command[0]} here: do its part by hand")

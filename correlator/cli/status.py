@@ -31,7 +31,7 @@ def _run(options: argparse.Namespace) -> int:
     enforcer = _ask_enforcer(paths.enforcer_socket)
     parts = {"probe": probe, "correlator": correlator, "enforcer": enforcer}
     if settings.probe.nflog:
-        parts["packet_log"] = _left_behind(paths.packet_log_status)
+        parts["packet_log"] = _with_way(_left_behind(paths.packet_log_status))
     if options.json:
         print_json("status", **parts)
     else:
@@ -56,6 +56,13 @@ def _left_behind(path: Path) -> dict[str, Any]:
         return {"state": "unknown", "detail": f"{path}: got {type(found).__name__}, expected an object"}
     is_alive = Path(f"/proc/{found.get('pid', 0)}").exists()
     return {"state": "running" if is_alive else "not running", **found}
+
+
+def _with_way(part: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of the packet log reader: nobody starts its unit until it is wanted."""
+    if part["state"] != "not running":
+        return part
+    return {**part, "detail": "started by: systemctl enable --now portward-packet-log.service"}
 
 
 def _doubted(part: dict[str, Any]) -> dict[str, Any]:

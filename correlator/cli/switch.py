@@ -96,17 +96,17 @@ def _settle_rights(settings: SiteSettings) -> None:
     from correlator.config.actions import with_actions
     from correlator.config.vendor import vendor_folder
 
-    wanted = (vendor_folder("units") / DROP_IN).read_bytes()
     path = DROP_IN_FOLDER / DROP_IN
-    found = path.read_bytes() if path.exists() else None
     named = {name for jail in settings.jails.values() if jail.is_blocking for name in jail.actions}
     actions = with_actions(settings)[0].enforcer.actions
     names = [action.name for action in actions if action.name in named and needs_root(action, settings)]
-    if names and found is None:
+    if named:
+        names += files_elsewhere(settings)
+    if names and not os.path.lexists(path):
         DROP_IN_FOLDER.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(wanted)
+        path.symlink_to((vendor_folder("units") / DROP_IN).absolute())  # so that it follows an upgrade
         complain(f"portward: {', '.join(names)} needs root: {path} lets the enforcer be root")
-    elif not names and found == wanted:
+    elif not names and path.is_symlink():  # else it is the site's own by now
         path.unlink()
         _run_tool("systemd-tmpfiles", "--create", "portward.conf")  # what root left is the enforcer's again
         with contextlib.suppress(OSError):  # the site has files there too
@@ -122,6 +122,13 @@ def needs_root(action: ActionDefinition, settings: SiteSettings) -> bool:
     if action.kind == "hosts-deny":
         return not Path(action.file).is_relative_to(settings.paths.state)
     return action.kind == "command" and action.rights == "root"
+
+
+def files_elsewhere(settings: SiteSettings) -> list[str]:
+    """Return which files of the enforcer lie in folders of somebody else, as PortSentry's do after an import."""
+    paths = settings.paths
+    files = {"history": paths.history, "blocked": paths.blocked}
+    return [f"[paths] {key}" for key, path in files.items() if not path.is_relative_to(paths.state)]
 
 
 def _systemctl(*arguments: str) -> int:

@@ -27,6 +27,7 @@ from correlator.kernel.netlink import NLM_F_ACK, NetlinkSocket, pack_attribute, 
 from correlator.kernel.process import (
     CAP_DAC_OVERRIDE,
     CAP_NET_ADMIN,
+    Watchdog,
     current_capabilities,
     die_with_parent,
     hold_lock,
@@ -191,7 +192,9 @@ class _PacketLog:
         for descriptor in (signals.fileno(), self._groups.socket.fileno()):
             waiting.register(descriptor, select.POLLIN)
         notify("READY=1")
+        watchdog = Watchdog()
         while True:
+            watchdog.tend()
             for descriptor, _ in waiting.poll(self._milliseconds_left()):
                 if descriptor == signals.fileno():
                     if self._is_told_to_stop(signals):

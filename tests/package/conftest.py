@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.package import building, container
+from tests.package import building, container, virtual
+from tests.package.living import prepare
 
 
 def pytest_collection_modifyitems(items):
@@ -44,3 +45,16 @@ def base(tmp_path_factory):
     if reason := container.make_base(archive):
         pytest.skip(reason)
     return archive
+
+
+@pytest.fixture(scope="session")
+def disk(package, older, tmp_path_factory):
+    """The folder with kernel and disk of a virtual machine; PORTWARD_PACKAGE_KERNEL_BASE as with `base`."""
+    if reason := virtual.why_none():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("disk")
+    archive = Path(os.environ.get("PORTWARD_PACKAGE_KERNEL_BASE", folder / "base.tar"))
+    if not archive.exists() and (reason := virtual.make_base(archive)):
+        pytest.skip(reason)
+    virtual.make_disk(archive, folder, lambda root: prepare(root, package, older))
+    return folder

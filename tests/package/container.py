@@ -21,9 +21,9 @@ BASE_PACKAGES = (
         "logrotate",
         "procps",
     ),
-    *("tcpd", "python3", "python3-regex", "python3-systemd", "python3-watchdog"),
+    *("tcpd", "ufw", "python3", "python3-regex", "python3-systemd", "python3-watchdog"),
 )
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -35,13 +35,18 @@ def why_none() -> str | None:
     return f"needs {', '.join(missing)}" if missing else None
 
 
-def make_base(archive: Path) -> str | None:
+def make_base(archive: Path, packages=BASE_PACKAGES, options=()) -> str | None:
     """Make the archive of a minimal Debian 12 with what our package needs; return why it cannot be made."""
-    sources = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    folder = Path("/etc/apt/sources.list.d")
+    sources = [
+        Path("/etc/apt/sources.list"),
+        *sorted(folder.glob("*.list")),
+        *sorted(folder.glob("*.sources")),
+    ]
     found = [str(path) for path in sources if path.is_file() and path.stat().st_size]
-    include = f"--include={','.join(BASE_PACKAGES)}"
+    include = [f"--include={','.join(packages)}"] if packages else []
     done = subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=apt", include, "bookworm", str(archive), *found],
+        ["mmdebstrap", "--quiet", "--variant=apt", *include, *options, "bookworm", str(archive), *found],
         capture_output=True,
         text=True,
         check=False,
@@ -63,7 +68,7 @@ class Machine:
 
     def __init__(self, root: Path, wait_until) -> None:
         self.root = root
-        self._wait_until = wait_until
+        self.wait = wait_until
         self._cgroups_before = self._cgroups()
         self._log = (root.parent / "console").open("w")
         # nspawn keeps its own things in /run: a private one, so that the host's is not touched
@@ -87,8 +92,8 @@ class Machine:
             stdin=subprocess.DEVNULL,
         )
         self._first: int | None = None
-        self._wait_until(self._finds_first, 30, what="the container's first process")
-        self._wait_until(self._is_up, 60, what="the container has booted")
+        self.wait(self._finds_first, 30, what="the container's first process")
+        self.wait(self._is_up, 60, what="the container has booted")
 
     def run(self, *argv, check=True, stdin=None):
         """Run a command inside and return how it ended, output and complaints in one."""
@@ -109,6 +114,14 @@ class Machine:
             [*self._enter(), *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
+    def read(self, path) -> str:
+        """Return what stands in a file inside."""
+        return self._outside(path).read_text()
+
+    def write(self, path, text: str) -> None:
+        """Write a file inside."""
+        self._outside(path).write_text(text)
+
     def close(self) -> None:
         """Power it off and wait for its end; then nothing of it is left but its folder."""
         if self._first is not None:
@@ -125,9 +138,12 @@ class Machine:
                     below.rmdir()
             folder.rmdir()
 
+    def _outside(self, path) -> Path:
+        return self.root / str(path).removeprefix("/")
+
     def _enter(self):
         names = ("-m", "-u", "-i", "-n", "-p", "-r", "-w")
-        return ["nsenter", "-t", str(self._first), *names, "env", "-i", f"PATH={_PATH}", "LC_ALL=C.UTF-8"]
+        return ["nsenter", "-t", str(self._first), *names, "env", "-i", f"PATH={PATH}", "LC_ALL=C.UTF-8"]
 
     def _finds_first(self) -> bool:
         assert self._nspawn.poll() is None, (self.root.parent / "console").read_text()

@@ -9,7 +9,7 @@ import pytest
 
 from correlator.actions import ActionDefinition
 from correlator.cli import main
-from correlator.cli.switch import needs_root
+from correlator.cli.switch import files_elsewhere, needs_root
 from correlator.config.actions import ActionShelf
 from correlator.config.settings import load_settings
 from correlator.config.vendor import vendor_folder
@@ -86,3 +86,11 @@ def test_our_own_actions_say_what_they_need():
     actions = filter(None, map(shelf.load, shelf.names))
     found = {action.name for action in actions if action.kind == "command" and action.rights == "firewall"}
     assert found == WITHOUT_ROOT
+
+
+def test_files_in_folders_of_others_are_taken_to_need_root(tmp_path):
+    """PortSentry's history goes on where it was, in a folder that the enforcer's user may not write to."""
+    assert files_elsewhere(load_settings(None)) == []
+    text = '[paths]\nhistory = "/var/lib/portsentry/portsentry.history"\n'
+    (tmp_path / "portward.toml").write_text(text)
+    assert files_elsewhere(load_settings(tmp_path)) == ["[paths] history"]
