@@ -125,7 +125,7 @@ def needs_root(action: ActionDefinition, settings: SiteSettings) -> bool:
 
 
 def files_elsewhere(settings: SiteSettings) -> list[str]:
-    """Return which files of the enforcer lie in folders of somebody else, as PortSentry's do after an import."""
+    """Return which of the enforcer's files lie in folders of others, as PortSentry's do after an import."""
     paths = settings.paths
     files = {"history": paths.history, "blocked": paths.blocked}
     return [f"[paths] {key}" for key, path in files.items() if not path.is_relative_to(paths.state)]

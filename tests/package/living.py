@@ -115,6 +115,8 @@ def whole_life(machine):  # noqa: PLR0915  a life is long
     said = install(machine, "old")
     assert "nothing is blocked; turn blocking on: portward enable" in said
     assert active(machine) == ["active"] * 4, journal_of(machine)
+    unwanted = machine.run("systemctl", "is-enabled", "portward-packet-log.service", check=False)
+    assert unwanted.stdout == "disabled\n"
     status = machine.run("setpriv", "--reuid=4242", "--regid=4242", "--init-groups", "portward", "status")
     assert re.findall(r"^(\w+) +running", status.stdout, re.MULTILINE) == ["probe", "correlator", "enforcer"]
     owners = machine.run("ps", "-o", "user:20=", "-C", "portward").stdout.split()

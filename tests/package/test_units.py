@@ -13,6 +13,7 @@ from correlator.config.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 DEBIAN = ROOT / "debian"
+PROFILES = DEBIAN / "apparmor/portward"
 SERVICES = sorted(path.name for path in DEBIAN.glob("*.service"))
 LONGEST_EXPOSURE = 20
 """Tenths; Fail2ban's and SSHGuard's units have 96."""
@@ -106,15 +107,29 @@ def test_the_settings_believe_the_packages_users_and_folders():
     )
 
 
-def test_apparmor_understands_the_profile():
-    """Syntax only: whether it suits is told by a host that has AppArmor."""
+def test_each_service_has_its_profile_and_no_program_has_one_by_its_path():
+    """A profile that a unit names and nobody wrote would silently confine nothing."""
+    units = [*(DEBIAN / name for name in SERVICES), DEBIAN / "enforcer-as-root.conf"]
+    named = {
+        name
+        for unit in units
+        for name in re.findall(r"^AppArmorProfile=-(\S+)$", unit.read_text(), re.MULTILINE)
+    }
+    written = re.findall(r"^profile (\S+) (\S+) \{$", PROFILES.read_text(), re.MULTILINE)
+    assert len(named) == len(units)
+    assert {name for name, _ in written} == named
+    assert {flags for _, flags in written} == {"flags=(attach_disconnected)"}
+
+
+def test_apparmor_understands_the_profiles():
+    """Syntax only: whether they suit is told by test_kernel.py."""
     parser = tool("apparmor_parser")
     status, said = run(
         parser,
         "--skip-kernel-load",
         "--skip-cache",
         "--skip-read-cache",
-        str(DEBIAN / "apparmor/usr.bin.portward"),
+        str(PROFILES),
     )
     assert status == 0, said
 
