@@ -12,8 +12,10 @@ import pytest
 
 from correlator.config.filters import load_filter
 from correlator.config.reader import File
+from correlator.config.site import build_engine, load_site
+from correlator.lines.syslog import format_instant
 from correlator.matching.filters import Filter, Unreadable, make_line
-from correlator.model import SECOND
+from correlator.model import SECOND, Chunk
 from correlator.probe.packet_log import IPV4, IPV6, LoggedPacket, format_packet
 from tests.netns.packet_kinds import NOTHING, PACKETS
 
@@ -112,3 +114,41 @@ def test_all_filters_of_packet_logs_know_one_grammar():
         ]
     assert [name for name in NAMES if variables[name] != variables["netfilter"]] == []
     assert [name for name in NAMES if patterns[name] != patterns["netfilter"]] == []
+
+
+DENIED = {
+    "ipchains": "Packet log: input DENY eth0 PROTO=6 192.0.2.2:1234 192.0.2.1:{port} L=60 S=0x00 I=1234"
+    " F=0x4000 T=64 SYN (#1)",
+    "netfilter": "Denied IN=eth0 OUT= MAC= SRC=192.0.2.2 DST=192.0.2.1 LEN=40 TOS=0x00 PREC=0x00 TTL=64 ID=1"
+    " PROTO=TCP SPT=40000 DPT={port} WINDOW=1024 RES=0x00 SYN URGP=0 ",
+}
+
+
+@pytest.mark.parametrize(("filter_", "denied"), DENIED.items(), ids=DENIED)
+def test_lines_that_our_own_block_causes_are_no_reason_to_block_again(tmp_path, filter_, denied):
+    """The seed's KILL_ROUTE logs what it denies (`-j DENY -l`): a thousand such lines lengthen nothing.
+
+    The probe's own line blocks; the rules go on writing for as long as the scanner goes on.
+    """
+    (tmp_path / "portward.toml").write_text(
+        f'enabled = ["{filter_}"]\n[jail.portscan]\nfilters = ["portsentry"]\nspoofable_block_for = "1h"\n'
+    )
+    engine = build_engine(load_site(tmp_path, mode="block"), ignored_by=lambda _source: None)
+    said = "portsentry[7]: attackalert: TCP SYN/Normal scan from host: 192.0.2.2/192.0.2.2 to TCP port: 79"
+    (block,) = _feed(engine, "/var/log/portward/alert.log", "portsentry", said, NOON)
+    for second in range(1, 1000):
+        line = f"kernel: {denied.format(port=second)}"
+        assert _feed(engine, "/var/log/kern.log", filter_, line, NOON + second * SECOND) == []
+    assert block.until == NOON + 3600 * SECOND
+    assert engine.jails[filter_].counters.denied_already == 999
+    later = []
+    for port in range(1, 7):
+        line = f"kernel: {denied.format(port=port)}"
+        later += _feed(engine, "/var/log/kern.log", filter_, line, block.until + port * SECOND)
+    assert [len(decision.ports) for decision in later] == [6]
+
+
+def _feed(engine, log, filter_, text, at):
+    engine.follow(log, [filter_])
+    stamp = format_instant(at).replace("Z", "+00:00")
+    return engine.feed(Chunk(log, 0, f"{stamp} vm {text}\n".encode(), at)).decisions

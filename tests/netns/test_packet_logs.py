@@ -134,6 +134,8 @@ PREFIXES = {
     "IN_public_REJECT: ": {"firewalld"},
     "FINAL_REJECT: ": {"firewalld"},
     "STATE_INVALID_DROP: ": {"firewalld"},
+    "filter_IN_public_ICMP_BLOCK: ": {"firewalld"},
+    "IN_work_ICMP_BLOCK: ": {"firewalld"},
     "rpfilter_DROP: ": set(),
     "RFC3964_IPv4_REJECT: ": set(),
     # Shorewall 5.2.8, its own LOGFORMAT and the older one. Its own is not to be told from anybody's prefix:

@@ -12,7 +12,7 @@ from correlator.drill.packets import Flag, build_ip
 from correlator.model import JOURNAL, SECOND, Block, Chunk, Entries, Entry
 from correlator.tailers.journal import JournalTailer, Wanted
 from tests import journald
-from tests.netns.packet_kinds import make_source, tcp
+from tests.netns.packet_kinds import icmp, make_source, tcp
 from tests.netns.packet_rules import PREROUTING, log_table
 
 pytestmark = pytest.mark.netns
@@ -80,8 +80,16 @@ def test_who_is_blocked_is_not_blocked_anew_by_the_lines_that_follow(scanner, ke
     assert _feed(engine, lines) == []
 
 
+@pytest.mark.parametrize(
+    "probe",
+    [
+        lambda address: tcp(SCANNER4, Flag.SYN, 22, destination=address),
+        lambda address: icmp(SCANNER4, 8, 0, b"\0\0\0\1", destination=address),
+    ],
+    ids=["a port", "a ping"],
+)
 @pytest.mark.usefixtures("logging_rules")
-def test_a_sweep_over_our_addresses(lab, scanner, kernel_log, make_engine):
+def test_a_sweep_over_our_addresses(lab, scanner, kernel_log, make_engine, probe):
     """One port on many of our machines or addresses is a sweep, however slow the single machine is probed."""
     engine = make_engine(
         '[jail.sweep]\nfilters = ["netfilter"]\ncount = "distinct destination"\nthreshold = 5\nspan = "1h"\n'
@@ -90,7 +98,7 @@ def test_a_sweep_over_our_addresses(lab, scanner, kernel_log, make_engine):
     for address in ours:
         lab.victim.run("ip", "address", "add", f"{address}/24", "dev", VICTIM_DEVICE)
     for destination in ours:
-        scanner.send_packet(tcp(SCANNER4, Flag.SYN, 22, destination=destination))
+        scanner.send_packet(probe(destination))
     lines = kernel_log.wait_for("drop: ", f"SRC={SCANNER4} ", count=5)
     assert _names(_feed(engine, lines)) == [(SCANNER4, "sweep")]
 
