@@ -11,11 +11,9 @@ from correlator.model import Event, Micros, Source, printable
 if TYPE_CHECKING:
     from correlator.engine import Engine
     from correlator.lines.layouts import Reading
-    from correlator.matching.filters import Filter, FilterDefinition
+    from correlator.matching.filters import Filter
 
 _FEW = 3
-_MOST_MISSES = 5
-_LEAST_REACH = 4
 _UNITS = {"strikes": "strikes", "weight": "points"}
 
 
@@ -63,6 +61,7 @@ def explain_line(
 def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dict[str, Any], Event | None]:
     from correlator.lines.syslog import format_instant
     from correlator.matching.filters import make_line
+    from correlator.matching.pattern_review import near_misses
 
     identifier = reading.header.identifier
     step: dict[str, Any] = {"filter": filter_.name, "file": filter_.definition.where, "is_for": True}
@@ -73,7 +72,7 @@ def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dic
     line = make_line(text, arrived=now, layout=filter_.layout)
     if not any(need.fits(text if need.identifiers is None else line.header.body) for need in filter_.needs()):
         step["answer"] = "not ours: no candidate, the text its patterns need is not there"
-        step["misses"] = list(_misses(filter_.definition, line.header.body))
+        step["misses"] = list(near_misses(filter_.definition, line.header.body))
         return step, None
     answer = filter_.read(line)
     if answer is None:
@@ -97,29 +96,12 @@ def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dic
         step["answer"] = "not ours: no pattern matches, or it means nothing"
     else:
         step["answer"] = f"ours, but unreadable: {answer.reason}"
-    step["misses"] = list(_misses(filter_.definition, line.header.body))
+    step["misses"] = list(near_misses(filter_.definition, line.header.body))
     return step, None
 
 
 def _program(identifier: str) -> str:
     return {"": "lines of no program", "*": "any program"}.get(identifier, identifier)
-
-
-def _misses(definition: FilterDefinition, body: str) -> Iterator[dict[str, str]]:
-    """Yield how far the patterns get that get somewhere, the nearest miss first."""
-    from correlator.matching.pattern_review import find_reach
-
-    if definition.whole_lines is not None:
-        return
-    reached = [
-        (*find_reach(pattern.expression, body), pattern.name)
-        for pattern in definition.patterns
-        if pattern.expression
-    ]
-    nearest = max(reached, default=(0, "", ""))[0]
-    for reach, wants, name in sorted(reached, reverse=True)[:_MOST_MISSES]:
-        if reach >= max(_LEAST_REACH, nearest // 2):
-            yield {"pattern": name, "matches": body[:reach], "stops_at": body[reach:], "wants": wants}
 
 
 def _judged(engine: Engine, event: Event) -> Iterator[dict[str, Any]]:

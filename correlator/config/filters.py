@@ -18,9 +18,9 @@ from correlator.errors import Fault, JournalMatchError
 from correlator.lines.date_patterns import DatePatternError
 from correlator.lines.journal_match import EXPECTED, JournalMatch, parse_journal_match
 from correlator.lines.layouts import TEXT, Layout, check_dates
-from correlator.matching.filters import NOTHING, Filter, FilterDefinition, FilterTest, failed_tests
+from correlator.matching.filters import NOTHING, FilterDefinition, FilterTest
 from correlator.matching.open_connections import ConnectionDefinition
-from correlator.matching.patterns import Condition, PatternDefinition, PatternError
+from correlator.matching.patterns import Condition, PatternDefinition
 
 ALERT_LOG_TOKEN = "$ALERT_LOG$"  # noqa: S105  a token of ours, not a secret
 PACKET_LOG_TOKEN = "$PACKET_LOG$"  # noqa: S105  the same
@@ -66,6 +66,8 @@ def prove_filter(
 ) -> tuple[FilterDefinition | None, list[Fault]]:
     """Return the filter with its tests passed, now or as `proofs` know, or None with its faults."""
     if proofs is None or not proofs.has(definition.name, file.text):
+        from correlator.config.filter_faults import faults_of_running
+
         if faults := faults_of_running(definition):
             return None, faults
         if proofs is not None:
@@ -81,7 +83,7 @@ def define_filter(
     words = read_substitution(table, options)
     is_json = table.text("format", "text", choices=_FORMATS) == "json"
     table.require("pattern", "at least one [[pattern]]")
-    files = _texts(table, "files", words)
+    files = _files(table, words)
     ignores = table.tables("ignore")
     definition = FilterDefinition(
         name=path.stem,
@@ -89,10 +91,7 @@ def define_filter(
         where=str(path),
         identifiers=frozenset(_texts(table, "identifiers", words)),
         files=tuple(str(alert_log or file) if file == ALERT_LOG_TOKEN else file for file in files),
-        patterns=tuple(
-            _record_pattern(item, words) if is_json else _pattern(item, words)
-            for item in table.tables("pattern")
-        ),
+        patterns=_patterns(table, words, is_json=is_json),
         ignores=tuple(_ignore(item, words) for item in ignores if not (is_json and item.has("match"))),
         ignored_records=tuple(
             _ignored_record(item, words) for item in ignores if is_json and item.has("match")
@@ -109,7 +108,13 @@ def define_filter(
         table.fault(
             "connection", "[[connection]]", "no such table here: records are not told apart by lines before"
         )
-    return None if file.faults else definition
+    if not file.faults:
+        return definition
+    from correlator.config.filter_faults import faults_of_expressions
+
+    known = {fault.where for fault in file.faults}
+    file.faults += (fault for fault in faults_of_expressions(definition) if fault.where not in known)
+    return None
 
 
 def _expanded(table: Table, key: str, expand: Callable[[str], str]) -> str:
@@ -128,6 +133,14 @@ def _texts(table: Table, key: str, words: Substitution) -> tuple[str, ...]:
     except SubstitutionError as exc:
         table.fault(key, table.any_value(key), str(exc))
         return ()
+
+
+def _files(table: Table, words: Substitution) -> tuple[str, ...]:
+    files = _texts(table, "files", words)
+    for file in files:
+        if not file.startswith("/") and file not in (ALERT_LOG_TOKEN, PACKET_LOG_TOKEN):
+            table.fault("files", file, "absolute paths, or patterns of them such as /var/log/app/*.log")
+    return files
 
 
 def _recommendation(name: str, table: Table) -> Mapping[str, Any]:
@@ -167,14 +180,29 @@ def _journal(table: Table) -> tuple[JournalMatch, ...] | None:
     return tuple(found)
 
 
+def _patterns(table: Table, words: Substitution, *, is_json: bool) -> tuple[PatternDefinition, ...]:
+    found: dict[str, PatternDefinition] = {}
+    for item in table.tables("pattern"):
+        pattern = _record_pattern(item, words) if is_json else _pattern(item, words)
+        if pattern.name and pattern.name in found:
+            item.fault("name", pattern.name, "a name that no other pattern of the filter has")
+        found[pattern.name or item.path] = pattern
+    return tuple(found.values())
+
+
 def _pattern(table: Table, words: Substitution) -> PatternDefinition:
     table.require("name", "a name for the pattern")
-    table.require("regex", "an expression with a group (?P<source>...)")
+    of_records = [key for key in ("match", "fields") if table.has(key)]
+    for key in of_records:
+        table.fault(key, table.any_value(key), 'no such key, unless the filter says format = "json"')
+    if not of_records:
+        table.require("regex", "an expression with ${source} where the address stands")
     pattern = PatternDefinition(
         name=table.text("name", ""),
         expression=_expanded(table, "regex", words.expression),
         weight=table.number("weight", 1, least=1, most=_HIGHEST_WEIGHT),
         is_spoofable=table.truth("spoofable", default=False),
+        place=table.place("regex"),
     )
     table.finish()
     return pattern
@@ -193,6 +221,7 @@ def _record_pattern(table: Table, words: Substitution) -> PatternDefinition:
         is_spoofable=table.truth("spoofable", default=False),
         conditions=tuple(_conditions(match, words)),
         paths={name: fields.text(name, "") for name in fields.any_values()},
+        place=table.place("name"),
     )
     table.finish()
     return pattern
@@ -272,20 +301,3 @@ def _tests(table: Table, words: Substitution) -> Iterator[FilterTest]:
         table.fault("expect", expect, f'"{NOTHING}" or a table of fields')
     for text in islice(words.lines(line), _MOST_TESTS_A_LINE):
         yield FilterTest(text, fields, table.place("line"), before)
-
-
-def faults_of_running(definition: FilterDefinition) -> list[Fault]:
-    """Return what is wrong with its expressions, and each of its own tests that fails."""
-    try:
-        runs = Filter(definition)
-    except PatternError as exc:
-        return [Fault(definition.where, "regex", str(exc), "an expression that compiles")]
-    return [
-        Fault(
-            test.place or definition.where,
-            f"test {test.line[:120]!r}",
-            got,
-            NOTHING if test.expect is None else str(dict(test.expect)),
-        )
-        for test, got in failed_tests(runs)
-    ]

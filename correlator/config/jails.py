@@ -100,7 +100,9 @@ def unknown_fields(jail: JailDefinition, fields: Mapping[str, Iterable[str]]) ->
     """Return the same for fields that none of its filters names; `fields`: those that each filter names."""
     known = sorted({name for names in fields.values() for name in names})
     is_sure = set(jail.filters) <= set(fields)
-    return [("only", name, ", ".join(known)) for name in jail.only if is_sure and name not in known]
+    asked = [("only", name) for name in jail.only]
+    asked += [("count", jail.field)] if jail.field and jail.field != "source" else []
+    return [(key, name, ", ".join(known)) for key, name in asked if is_sure and name not in known]
 
 
 def _filters(table: Table) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ _UNITS: dict[str, Micros] = {
 _HIGHEST_PORT = 65535
 LARGEST_FILE = 1 << 20
 FOREVER = "forever"
+_AT_LINE = re.compile(r"at line (\d+)")
+_EXPECTED_TOML = "TOML; text with backslashes, such as an expression, stands in single quotes"
 _HEADER = re.compile(r"\s*\[(\[?)\s*([^\]]+?)\s*\]")
 _KEY = re.compile(r'\s*"?([^"=\s.]+)"?\s*[=.]')
 
@@ -58,9 +60,14 @@ class File:
             self.text = data.decode("utf-8")
             self.root = tomllib.loads(self.text)
         except UnicodeDecodeError as exc:
-            faults.append(Fault(str(path), "file", f"a byte that is not UTF-8 at {exc.start}", "UTF-8 text"))
+            where = f"{path}:{data.count(10, 0, exc.start) + 1}"
+            faults.append(
+                Fault(where, "file", f"byte 0x{data[exc.start]:02x}, which is no UTF-8", "UTF-8 text")
+            )
         except tomllib.TOMLDecodeError as exc:
-            faults.append(Fault(str(path), "file", f"no TOML: {exc}", "TOML"))
+            line = _AT_LINE.search(str(exc))
+            where = f"{path}:{line.group(1)}" if line else str(path)
+            faults.append(Fault(where, "file", f"no TOML: {exc}", _EXPECTED_TOML))
         except (ValueError, RecursionError) as exc:  # a number of thousands of digits, lists in lists
             faults.append(Fault(str(path), "file", f"no TOML that we can read: {exc}", "TOML"))
 
@@ -108,8 +115,8 @@ class Table:
         return f"{self.path}.{key}" if self.path else key
 
     def place(self, key: str) -> str:
-        """Return where a key stands: file and line, as far as the line can be told."""
-        line = self.file.line_of(self.name_of(key))
+        """Return where a key stands, or should: file and line, as far as the line can be told."""
+        line = self.file.line_of(self.name_of(key)) or self.file.line_of(self.path)
         return f"{self.file.path}:{line}" if line else str(self.file.path)
 
     def fault(self, key: str, got: Any, expected: str) -> None:

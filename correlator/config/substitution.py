@@ -23,7 +23,7 @@ BUILT_IN = {"address": "[0-9A-Fa-f:.]{2,45}", "source": "(?P<source>${address})"
 
 
 class SubstitutionError(ValueError):
-    """A name that there is not, or text without end; says which."""
+    """A name that there is not, or text without end; says what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Substitution:
         """Return plain text with every variable replaced. Raises: SubstitutionError, also for a list."""
 
         def refuse(_words: tuple[str, ...]) -> str:
-            raise SubstitutionError(f"no list in the place of text: {text[:64]!r}")
+            raise SubstitutionError("text, and no list in its place")
 
         return self._expand(text, refuse, 0)
 
@@ -70,19 +70,23 @@ class Substitution:
 
     def _expand(self, text: str, spell: Callable[[tuple[str, ...]], str], depth: int) -> str:
         if depth > _MOST_DEPTH:
-            raise SubstitutionError(f"variables that name each other more than {_MOST_DEPTH} deep")
+            raise SubstitutionError(
+                f"variables that do not name each other, or not more than {_MOST_DEPTH} deep"
+            )
 
         def replaced(found: re.Match[str]) -> str:
             name = found.group(1)
             if name in self.lists:
                 return spell(self.lists[name])
             if name not in self.variables:
-                raise SubstitutionError(f"no variable or list {name!r}{near_miss(name, self._names())}")
+                raise SubstitutionError(
+                    f"a variable or list that there is: not {name!r}{near_miss(name, self._names())}"
+                )
             return self._expand(self.variables[name], spell, depth + 1)
 
         expanded = _TOKEN.sub(replaced, text)
         if len(expanded) > _MOST_CHARACTERS:
-            raise SubstitutionError(f"more than {_MOST_CHARACTERS} characters")
+            raise SubstitutionError(f"at most {_MOST_CHARACTERS} characters, with the text of all variables")
         return expanded
 
     def _names(self) -> tuple[str, ...]:

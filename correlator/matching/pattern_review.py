@@ -38,6 +38,8 @@ _ARRIVED = 1_767_225_600 * SECOND
 _LENGTHS = (40, 400, 8000)  # the last is what a line may hold
 _TRIES = 3  # the limit is of wall time: a busy machine alone must not accuse a pattern
 _MOST_PUMPS = 60
+_MOST_MISSES = 5
+_LEAST_REACH = 4  # characters: less is found in any line
 
 
 def review_filter(definition: FilterDefinition, *, limit: Micros = SECOND // 20) -> Iterator[tuple[str, str]]:
@@ -57,9 +59,14 @@ def review_filter(definition: FilterDefinition, *, limit: Micros = SECOND // 20)
 
 
 def review_expression(expression: str, *, limit: Micros = SECOND // 20) -> Iterator[str]:
-    """Yield what is wrong with the expression of a pattern; nothing for one that `re` cannot parse."""
+    """Yield what is wrong with the expression of a pattern."""
     parsed = parse_expression(expression)
-    if parsed is not None:
+    if parsed is None:
+        yield (
+            "it cannot be reviewed: Python's re cannot read it (a group that stands twice, or what only the"
+            " module regex knows), so look yourself whom it can be made to name, and how long it can take"
+        )
+    else:
         if not is_at(parsed, OPENINGS, 0):
             yield "it is not anchored with ^: a stranger's text in the middle of a line can match"
         yield from _review_text_before(parsed)
@@ -107,6 +114,21 @@ def find_reach(expression: str, text: str) -> tuple[int, str]:
         else:
             low, reach = middle, found.end()
     return (reach, expression[cuts[low - 1] :]) if low else (0, "")
+
+
+def near_misses(definition: FilterDefinition, body: str) -> Iterator[dict[str, str]]:
+    """Yield how far the patterns get that get somewhere, the nearest miss first."""
+    if definition.whole_lines is not None:
+        return
+    reached = [
+        (*find_reach(pattern.expression, body), pattern.name)
+        for pattern in definition.patterns
+        if pattern.expression
+    ]
+    nearest = max(reached, default=(0, "", ""))[0]
+    for reach, wants, name in sorted(reached, reverse=True)[:_MOST_MISSES]:
+        if reach >= max(_LEAST_REACH, nearest // 2):
+            yield {"pattern": name, "matches": body[:reach], "stops_at": body[reach:], "wants": wants}
 
 
 def _cuts(expression: str) -> list[int]:

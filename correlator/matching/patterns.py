@@ -25,6 +25,7 @@ SOURCE = "source"
 """The group, or the field, that says who it was."""
 _GROUP = re.compile(r"\(\?P<(\w+)>")
 _SHORT = 256
+_SHOWN = 24  # characters of an expression that stand before what is wrong in it
 _MOST_TRIES = 10_000  # each looks at no more than the body once more: some ten milliseconds at worst
 
 
@@ -55,6 +56,8 @@ class PatternDefinition:
     conditions: tuple[Condition, ...] = ()
     paths: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """The field of an event, and where the record has it; of a record's pattern only."""
+    place: str = ""
+    """Where it stands: file and line."""
 
     @property
     def field_names(self) -> frozenset[str]:
@@ -87,7 +90,10 @@ def compile_expression(expression: str) -> Any:
     """Return an expression that can be searched. Raises: PatternError where it is none."""
     try:
         return regex.compile(expression, regex.VERSION0)
-    except (regex.error, RecursionError, OverflowError) as exc:
+    except regex.error as exc:
+        behind = expression[max(0, exc.pos - _SHOWN) : exc.pos] if exc.pos is not None else ""
+        raise PatternError(f"{exc.msg}, behind {behind!r}") from exc
+    except (RecursionError, OverflowError) as exc:
         raise PatternError(str(exc)) from exc
 
 

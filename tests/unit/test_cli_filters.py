@@ -88,7 +88,7 @@ def test_a_failing_test_is_named_with_line_expected_and_got(run, tmp_path):
     assert status == 1
     assert "FAILED  knock" in output
     assert f"{path}:7: test 'Nov 22 14:29:22 vm knockd: knock from 192.0.2.1'" in output
-    assert "expected {'source': '192.0.2.2'}" in output
+    assert 'expected { source = "192.0.2.2" }' in output
     assert "got      source='192.0.2.1'" in output
     assert output.endswith("1 filter, 1 with faults, 0 warnings\n")
 

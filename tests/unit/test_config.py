@@ -114,7 +114,7 @@ def test_one_line_turns_blocking_on(tmp_path):
             '[jail.x]\nfilters = ["portsentry"]\nactions = ["magic"]\n',
             "jail.x.actions: got 'magic', expected one of",
         ),
-        ("mode = \n", "portward.toml: file: got no TOML"),
+        ("mode = \n", "portward.toml:1: file: got no TOML"),
         ("jail = 3\n", "jail: got 3, expected a table [jail]"),
     ],
 )
@@ -146,7 +146,7 @@ def test_a_bad_filter_takes_out_only_itself(tmp_path):
     assert list(site.filters) == ["portsentry"]
     assert site.jails["a"].filters == ("portsentry",)
     assert site.fatal == ()
-    assert "mine.toml: regex: got missing )" in str(site.faults[0])
+    assert "mine.toml:3: pattern 'x': got missing ), behind '('" in str(site.faults[0])
 
 
 def test_a_filter_whose_tests_fail_does_not_load(tmp_path):
@@ -160,7 +160,7 @@ def test_a_filter_whose_tests_fail_does_not_load(tmp_path):
     definition, faults = load_filter(path, alert_log=Path("/x"))
     assert definition is None
     assert "from 192.0.2.1" in str(faults[0])
-    assert "got source='192.0.2.1', expected {'source': '192.0.2.2'}" in str(faults[0])
+    assert """got source='192.0.2.1', expected { source = "192.0.2.2" }""" in str(faults[0])
 
 
 def test_a_pattern_without_source_is_refused(tmp_path):
@@ -197,7 +197,7 @@ span = "2m"
 count = "distinct port"
 [[pattern]]
 name = 'x'
-regex = '''^knock from (?P<source>\\S+)$'''
+regex = '''^knock from (?P<source>\\S+)(?: at (?P<port>\\d+))?$'''
 """
 
 
@@ -246,7 +246,7 @@ def test_an_enabled_filter_with_faults_takes_out_only_itself(tmp_path):
         tmp_path, 'enabled = ["knock", "portsentry"]\n', filters__knock_toml=KNOCK.replace("(?P", "(?Q")
     )
     assert list(site.jails) == ["portsentry"]
-    assert [fault.where for fault in site.faults] == [str(tmp_path / "filters/knock.toml")]
+    assert [fault.where for fault in site.faults] == [f"{tmp_path}/filters/knock.toml:8"]
     assert site.fatal == ()
 
 
@@ -342,7 +342,7 @@ def test_a_jail_that_could_never_decide_is_taken_out(tmp_path):
     site = _site(tmp_path, text, filters__knock_toml=broken)
     assert (site.jails, [fault.where for fault in site.faults]) == (
         {},
-        [str(tmp_path / "filters/knock.toml")],
+        [f"{tmp_path}/filters/knock.toml:8"],
     )
 
 
@@ -409,3 +409,11 @@ def test_a_portsentry_conf_runs_in_the_place_of_a_folder(tmp_path):
     assert not any(jail.is_blocking for jail in load_site(conf, mode="observe").jails.values())
     conf.write_text("TCP_PORTS=1\n")
     assert load_site(conf).fatal != ()
+
+
+def test_a_field_that_no_pattern_tells_cannot_be_counted(tmp_path):
+    """Such a jail would never decide, in silence."""
+    counted = KNOCK.replace("distinct port", "distinct pony")
+    site = _site(tmp_path, 'enabled = ["knock"]\n', filters__knock_toml=counted)
+    assert site.jails == {}
+    assert "jail.knock.count: got 'pony', expected one of port, source" in str(site.faults[0])

@@ -111,12 +111,12 @@ def test_records_are_described_by_their_fields(tmp_path):
     ("old", "new", "expected"),
     [
         (WEB, ("${start}", "${strat}"), "mine.toml:10: pattern[1].regex: got '${strat}"),
-        (WEB, ("${start}", "${strat}"), "no variable or list 'strat' (did you mean 'start'?)"),
-        (WEB, ('"^GET "', '"${client}${start}"'), "variables that name each other more than 10 deep"),
+        (WEB, ("${start}", "${strat}"), "that there is: not 'strat' (did you mean 'start'?)"),
+        (WEB, ('"^GET "', '"${client}${start}"'), "expected variables that do not name each other"),
         (WEB, ("start  =", "1start ="), "variables.1start: got '1start', expected a name"),
         (WEB, ("start  =", "paths  ="), "lists.paths: got 'paths', expected a name that no"),
         (WEB, ('["/.env"', '["", "/.env"'), "lists.paths: got '4 words', expected 1 to 10000 words"),
-        (WEB, ('["web"]', '["${path}"]'), "identifiers: got ['${path}'], expected no variable or"),
+        (WEB, ('["web"]', '["${path}"]'), "identifiers: got ['${path}'], expected a variable or"),
         (WEB, ("regex = '''192", "rx = '''192"), "ignore[1].rx: got"),
         (WEB, ('["web"]', '["web"]\ndates = ["%d.%Q"]'), "dates: got '%d.%Q', expected a date such as"),
         (WEB, ('["web"]', '["web"]\ndates = ["today"]'), "with the tokens of strptime: no token in it"),
@@ -124,7 +124,7 @@ def test_records_are_described_by_their_fields(tmp_path):
         (RECORDS, ("[pattern.fields]", ""), "pattern[1].fields: got no value, expected where the record"),
         (RECORDS, ('source = "s', 'src = "s'), "does not say which field is the source"),
         (RECORDS, ('"json"', '"jason"'), "format: got 'jason', expected one of 'text', 'json'"),
-        (RECORDS, ('"^ET ', '"^(ET '), "regex: got missing )"),
+        (RECORDS, ('"^ET ', '"^(ET '), "toml:7: pattern 'alert': got missing ), behind '^(ET (?"),
         (RECORDS, ("[pattern.match]", 'regex = "x"\n[pattern.match]'), "pattern[1].regex: got 'x'"),
     ],
 )  # fmt: skip
@@ -141,7 +141,7 @@ def test_what_grows_without_end_is_refused():
         "a": "x" * 1000,
         **{name: f"${{{last}}}" * 10 for last, name in zip("abcde", "bcdef", strict=True)},
     }
-    with pytest.raises(SubstitutionError, match="more than 100000 characters"):
+    with pytest.raises(SubstitutionError, match="at most 100000 characters"):
         Substitution(variables).expression("${f}")
 
 
@@ -172,3 +172,61 @@ def test_a_file_that_is_not_there_is_a_fault():
     definition, faults = load_filter(Path("/nowhere/x.toml"))
     assert definition is None
     assert "/nowhere/x.toml: file: got No such file" in str(faults[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("regex = '^from <HOST>$'", "${source} where the address stands; <HOST> is Fail2ban's word for it"),
+        ("regex = '^from (${source}$'", ":4: pattern 'p': got missing ), behind "),
+        ('regex = "^from \\d ${source}$"', "mine.toml:4: file: got no TOML: Unescaped"),
+        ('regex = "^from \\d ${source}$"', "such as an expression, stands in single quotes"),
+        ("match = { a = 1 }", 'expected no such key, unless the filter says format = "json"'),
+        (
+            "regex = '^a ${source}$'\n[[pattern]]\nname = 'p'\nregex = '^b ${source}$'",
+            "pattern[2].name: got 'p', expected a name that no other pattern of the filter has",
+        ),
+    ],
+)
+def test_what_beginners_write_is_answered_with_what_to_write(tmp_path, text, expected):
+    """Each of these is somebody's first try; the message says what to do, and where."""
+    _definition, faults = _load(tmp_path, f'identifiers = ["d"]\n[[pattern]]\nname = "p"\n{text}\n')
+    assert expected in "\n".join(faults)
+
+
+@pytest.mark.parametrize("file", ["app.log", "~/x.log", "$HOME/x.log"])
+def test_a_file_is_named_by_its_whole_path(tmp_path, file):
+    """Any other would be sought from wherever the correlator was started, and never be found."""
+    definition, faults = _load(tmp_path, f'files = ["/a/*.log", "{file}"]\n{WEB}')
+    assert definition is None
+    assert f"files: got '{file}', expected absolute paths, or patterns of them" in faults[0]
+
+
+def test_all_expressions_that_cannot_run_are_told_at_once(tmp_path):
+    """Beside what else is wrong with the file, each with its line."""
+    patterns = "".join(f"[[pattern]]\nname = '{each}'\nregex = '{each}('\n" for each in "ab")
+    definition, faults = _load(tmp_path, f"identifer = 1\n{patterns}[[ignore]]\nregex = ')'\n")
+    assert definition is None
+    assert [fault.removeprefix(f"{tmp_path}/mine.toml").partition(" got")[0] for fault in faults] == [
+        ":1: identifer:",
+        ": ignore[1].regex:",
+        ":4: pattern 'a':",
+        ":7: pattern 'b':",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("x", "nothing: the line is of no program, and the filter reads program 'web'"),
+        ("Nov 22 14:29:22 vm web: GET /.env client nobody", "[0-9A-Fa-f:.]{2,45})$, got 'nobody'"),
+        ("Nov 22 14:29:22 vm web: POST /", "nothing: no pattern begins as 'POST /', or it is ignored"),
+    ],
+)
+def test_a_failing_test_says_how_far_it_got(tmp_path, line, why):
+    """Who wrote it sees at once which part of the expression asks for something else."""
+    _definition, faults = _load(
+        tmp_path, f"{WEB}[[test]]\nline = '{line}'\nexpect = {{ source = '192.0.2.1' }}\n"
+    )
+    assert why in faults[0]
+    assert faults[0].endswith('expected { source = "192.0.2.1" }')

@@ -50,9 +50,11 @@ def test_what_is_wrong_is_said_and_nothing_else(expression, expected):
     assert [text in warning for text, warning in zip(expected, found, strict=True)] == [True] * len(expected)
 
 
-def test_an_expression_of_regex_alone_is_not_judged_unread():
-    """Of what `re` cannot parse only its speed could be told."""
-    assert list(review_expression(r"^(?|(a)|(b)) (?P<source>\S+)$")) == []
+@pytest.mark.parametrize("expression", [r"^(?|(a)|(b)) (?P<source>\S+)$", "^(?P<source>.) to (?P<source>.)$"])
+def test_what_cannot_be_reviewed_is_said(expression):
+    """Silence would be taken for praise, also where a group that stands twice lets the second one win."""
+    (warning,) = review_expression(expression)
+    assert warning.startswith("it cannot be reviewed: Python's re cannot read it")
 
 
 def test_a_slow_line_is_shown():
