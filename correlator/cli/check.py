@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from correlator.cli.output import complain, print_json, print_table
 from correlator.errors import Fault
+
+if TYPE_CHECKING:
+    from correlator.counting.jail_definition import JailDefinition
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -74,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
                 "block" if jail.is_blocking else "observe",
                 ",".join(jail.filters),
                 jail.key.value,
-                f"{jail.count.value} {jail.field}".strip(),
+                ", ".join((f"{jail.count.value} {jail.field}".strip(), *_only(jail))),
                 f"{jail.threshold}, all of {', '.join(jail.all_of)}" if jail.all_of else jail.threshold,
                 format_span(jail.span),
                 ", ".join(
@@ -95,3 +99,9 @@ def _run(options: argparse.Namespace) -> int:
         complain(f"fault: {fault}")
     print(f"{len(faults)} faults" if len(faults) != 1 else "1 fault")
     return 1 if faults else 0
+
+
+def _only(jail: JailDefinition) -> Iterator[str]:
+    """Yield what alone counts: `only signature 1000001 2010935`."""
+    for name, values in jail.only.items():
+        yield f"only {name} {' '.join(sorted(values))}"

@@ -128,6 +128,16 @@ def test_check_lists_the_effective_configuration(run):
     assert output.endswith("0 faults\n")
 
 
+def test_check_says_what_alone_counts(run, folder):
+    """A jail of one rule must not look like one of all."""
+    with (folder / "portward.toml").open("a") as settings:
+        settings.write(
+            '[jail.rules]\nfilters = ["suricata"]\nonly = { signature = [2, 1000001], priority = 1 }\n'
+        )
+    _status, output, _ = run("check")
+    assert "strikes, only signature 1000001 2, only priority 1  1 " in output
+
+
 def test_check_lists_all_faults(run, folder):
     """Status 1, every fault on standard error, those of the ignore file too."""
     (folder / "portward.toml").write_text('mode = "no"\nfoo = 1\n' + (folder / "portward.toml").read_text())
