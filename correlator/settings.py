@@ -51,6 +51,11 @@ class Paths:
         return self.enforcer_run / "enforcer.sock"
 
     @property
+    def unwritten(self) -> Path:
+        """Where the enforcer keeps what a full disk would not take."""
+        return self.enforcer_run / "unwritten"
+
+    @property
     def correlator_status(self) -> Path:
         """Where the correlator leaves its counters, as JSON, every two seconds."""
         return self.correlator_run / "correlator.json"

@@ -176,7 +176,8 @@ def _refused(answer: Answer) -> PortwardError:
 
 def _run_history(options: argparse.Namespace) -> int:
     from correlator.lines.syslog import format_instant
-    from correlator.store.blocks import BlockReader, BlockRow
+    from correlator.store.block_reader import BlockReader
+    from correlator.store.blocks import BlockRow
 
     path = sites.load_settings(options).paths.blocks_database
     source = None if options.address is None else parse_prefix(options.address)

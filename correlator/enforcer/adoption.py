@@ -15,7 +15,7 @@ _REASON = "denied by the kernel when the database was found to be damaged"
 
 
 def adopt(store: BlockStore, kernel: Keeping, now: Micros) -> int:
-    """Put what the kernel denies into an empty store, its history lines as written; return how many.
+    """Put what the kernel denies into a store begun anew, its history lines as written; return how many.
 
     None where the kernel cannot be read. Raises: sqlite3.Error where the disk would not.
     """
@@ -24,7 +24,10 @@ def adopt(store: BlockStore, kernel: Keeping, now: Micros) -> int:
     except BackendError:
         return 0  # who enforces is told so in the next step
     numbers = []
+    known = {row.source for row in store.in_force()}  # of a death in the middle of this
     for source, until in held.items():
+        if source in known:
+            continue
         block = NewBlock(
             request=f"{JAIL}:{source}:{now}",
             source=source,
@@ -39,4 +42,5 @@ def adopt(store: BlockStore, kernel: Keeping, now: Micros) -> int:
         numbers.append(store.request(block))
         store.mark_done(numbers[-1], now=now)
     store.mark_written(numbers)
+    store.mark_adopted()
     return len(numbers)

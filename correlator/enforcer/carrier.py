@@ -7,6 +7,7 @@ ending is told.
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from correlator.store.blocks import BlockRow, BlockStore, NewBlock
 from correlator.store.deeds import DeedState
 
 _FAILING_SHOWN = 20
+_SUCCESS = (DeedState.DONE, DeedState.EXISTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,10 @@ class Carried:
 
 
 class Carrier:
-    """The actions of this host. `later` hears how a block went on that was open, with its row."""
+    """The actions of this host.
+
+    `later` hears how a block went on that was open, with its row; `unwritten` of what the disk does not take.
+    """
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class Carrier:
         later: Callable[[BlockRow, Carried], None],
         announce: Callable[[str, Event | None], None],
         clock: Callable[[], Micros],
+        unwritten: Callable[[sqlite3.Error], None],
     ) -> None:
         self._kernel = kernel
         self._actions = {**actions, kernel.name: kernel}
@@ -60,6 +66,7 @@ class Carrier:
             told=self._ended,
             complain=lambda text: announce(text, None),
             clock=clock,
+            unwritten=unwritten,
         )
         self._comparison = Comparison(store, actions, self._deeds, say=lambda text: announce(text, None))
         self.compare = self._comparison.compare
@@ -135,11 +142,21 @@ class Carrier:
         The kernel's own set, where it comes first, is made equal to belief at every start.
         """
         deeds = self._store.deeds.of(row.number)
-        done = [deed.action for deed in deeds if deed.state in (DeedState.DONE, DeedState.EXISTS)]
+        done = [deed.action for deed in deeds if deed.state in _SUCCESS]
         if row.actions[:1] == (self._kernel.name,):
             done.append(self._kernel.name)
         self._deeds.ask(row.number, row.actions, skip=(*done, *(deed.action for deed in deeds)))
         return Carried(bool(self.denying(done)), is_open=not self.denying(done))
+
+    def standing(self, row: BlockRow) -> Carried:
+        """Return how far a row has come of which we may not have heard everything."""
+        denying = self.denying(row.actions)
+        deeds = self._store.deeds.of(row.number)
+        if any(deed.action in denying and deed.state in _SUCCESS for deed in deeds):
+            return Carried(is_in_force=True, is_open=False)
+        if self._store.deeds.is_open(row.number):
+            return Carried(is_in_force=False, is_open=True)
+        return self._sum_up(row)
 
     def end(self, rows: Iterable[tuple[int, tuple[str, ...]]], now: Micros) -> None:
         """Have undone what the actions of these rows did; the kernel's own set is somebody else's business.
@@ -182,14 +199,17 @@ class Carrier:
         if self._counts(action.name, result, row):
             self._later(row, Carried(is_in_force=True, is_open=False))
         elif not self._store.deeds.is_open(row.number):
-            problems = {
-                deed.action: deed.detail
-                for deed in self._store.deeds.of(row.number)
-                if deed.state in (DeedState.FAILED, DeedState.UNKNOWN)
-            }
-            # who was only to be told was told, or could not be: to try at each probe would flood them
-            is_over = not self.denying(row.actions)
-            self._later(row, Carried(is_over, is_open=False, detail=_spell_problems(problems)))
+            self._later(row, self._sum_up(row))
+
+    def _sum_up(self, row: BlockRow) -> Carried:
+        problems = {
+            deed.action: deed.detail
+            for deed in self._store.deeds.of(row.number)
+            if deed.state in (DeedState.FAILED, DeedState.UNKNOWN)
+        }
+        # who was only to be told was told, or could not be: to try at each probe would flood them
+        is_over = not self.denying(row.actions)
+        return Carried(is_over, is_open=False, detail=_spell_problems(problems))
 
     def _tell(self, block: NewBlock | BlockRow, action: Action, result: Result) -> None:
         event = DeedEvent(

@@ -8,11 +8,12 @@ is over. The database is the queue, so memory is bounded and nothing is forgotte
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from correlator.actions import Order
-from correlator.enforcer.action import Action, Ended, Ending, Result, Surveyor
+from correlator.enforcer.action import Action, Ending, Result, Surveyor
 from correlator.enforcer.plans import outlasts
 from correlator.model import SECOND, Micros
 from correlator.store.blocks import BlockRow, BlockState, BlockStore, NewBlock
@@ -34,6 +35,7 @@ _STATES = {
     Ending.FAILED: DeedState.FAILED,
     Ending.UNKNOWN: DeedState.UNKNOWN,
 }
+_Rivals = Sequence[DeedRow]
 Told = Callable[[BlockRow, Action, Result], None]
 """Hears how an action of a block ended; not of what is undone."""
 
@@ -50,6 +52,7 @@ class Deeds:
         told: Told,
         complain: Callable[[str], None],
         clock: Callable[[], Micros],
+        unwritten: Callable[[sqlite3.Error], None],
     ) -> None:
         self._store = store
         self._deeds = store.deeds
@@ -59,6 +62,9 @@ class Deeds:
         self._told = told
         self._complain = complain
         self._clock = clock
+        self._unwritten = unwritten
+        """Hears of an ending that the disk would not take; it is told when it has."""
+        self._late: deque[Callable[[], None]] = deque()
         self._running: set[tuple[int, str]] = set()
         self._next: Micros | None = None
         """When there is something to do; None: nothing that we know of."""
@@ -66,8 +72,13 @@ class Deeds:
         """Actions that ended in failure since the start."""
 
     def start(self, now: Micros) -> None:
-        """Take up what the process before us left."""
+        """Take up what the process before us left, or the disk did not let us write down.
+
+        Raises: sqlite3.Error where the disk would not.
+        """
         for deed in self._deeds.interrupted():
+            if (deed.block, deed.action) in self._running:
+                continue
             row = self._store.get(deed.block)
             is_over = row is None or row.state not in (BlockState.REQUESTED, BlockState.DONE)
             # of a block that is over it may have been done, and is undone then
@@ -123,10 +134,12 @@ class Deeds:
         # written first: after a death nobody could tell whose line it is
         deed = DeedRow(number, place, action.name, DeedState.RUNNING)
         self._deeds.put([deed])
-        ended: list[Result] = []
-        self._carry_out(deed, action, order, now, ended.append)
-        self.note(number, place, action.name, ended[0], now)
-        return ended[0]
+        ended: list[tuple[Result, _Rivals]] = []
+        self._carry_out(deed, action, order, now, lambda *how: ended.append(how))
+        result, rivals = ended[0]
+        self.note(number, place, action.name, result, now)
+        self._take_over(rivals, result)
+        return result
 
     def note(self, number: int, place: int, name: str, result: Result, now: Micros) -> None:
         """Write down how an action ended that was carried out on the spot."""
@@ -139,11 +152,13 @@ class Deeds:
 
     def do_again(self, name: str, requests: Mapping[str, int]) -> None:
         """Carry out again what an action did for these, by row number: somebody undid it."""
-        for number in requests.values():
-            for deed in self._deeds.of(number):
-                if deed.action == name:
-                    self._deeds.put([replace(deed, state=DeedState.ASKED, tries=1, next_try=0)])
-        if requests:
+        deeds = (deed for number in requests.values() for deed in self._deeds.of(number))
+        again = [deed for deed in deeds if deed.action == name]
+        try:
+            self._deeds.put(replace(deed, state=DeedState.ASKED, tries=1, next_try=0) for deed in again)
+        except sqlite3.Error as exc:  # the next comparison finds them again
+            self._unwritten(exc)
+        if again:
             self._next = 0
 
     def end(self, numbers: list[int], now: Micros) -> None:
@@ -152,7 +167,13 @@ class Deeds:
         self._next = now
 
     def tend(self, now: Micros) -> None:
-        """Start what is due. Raises: sqlite3.Error where the disk would not."""
+        """Start what is due, after what ended and is not written down yet.
+
+        Raises: sqlite3.Error where the disk would not.
+        """
+        while self._late:
+            self._late[0]()
+            self._late.popleft()
         while self._next is not None and self._next <= now and len(self._running) < MOST_AT_ONCE:
             due = [
                 deed
@@ -214,86 +235,115 @@ class Deeds:
                 self._complain(f"{action.name} cannot be undone, {row.source} stays denied by: {deed.detail}")
             self._deeds.delete(deed.block, deed.action)
             return
-        self._running.add((deed.block, deed.action))
         if deed.state is DeedState.ENDING:
-            action.release(order, now, lambda result: self._undone(row, deed, result))
+            self._running.add((deed.block, deed.action))
+            action.release(order, now, lambda result: self._write(lambda: self._undone(row, deed, result)))
             return
         self._deeds.put([replace(deed, state=DeedState.RUNNING)])
-        self._carry_out(deed, action, order, now, lambda result: self._ended(deed, action, result))
+        self._running.add((deed.block, deed.action))
+        self._carry_out(
+            deed,
+            action,
+            order,
+            now,
+            lambda result, rivals: self._write(lambda: self._ended(deed, action, result, rivals)),
+        )
 
-    def _carry_out(self, deed: DeedRow, action: Action, order: Order, now: Micros, ended: Ended) -> None:
-        """Block, or take over what another block of the same source has left behind."""
+    def _carry_out(
+        self,
+        deed: DeedRow,
+        action: Action,
+        order: Order,
+        now: Micros,
+        ended: Callable[[Result, _Rivals], None],
+    ) -> None:
+        """Block, or take over what another block of the same source has left behind.
+
+        `ended` hears of the deeds that could not be undone, and need not be where this one succeeds.
+        """
+        left: list[DeedRow] = []
         is_again = deed.state is DeedState.ASKED and deed.tries > 0
         for rival in self._deeds.rivals(deed.block, deed.action) if action.denies else ():
             row = self._store.get(rival.block)
             if row is None or action.trace(order_of(row)) != action.trace(order):
                 continue
             if rival.state is DeedState.ENDING:  # it could not be undone, and now it need not be
-                self._deeds.delete(rival.block, rival.action)
+                left.append(rival)
                 is_again = True
             elif rival.state not in (DeedState.DONE, DeedState.EXISTS):
                 continue
             elif row.state is BlockState.DONE and outlasts(row.until, order.until):
-                ended(Result(Ending.EXISTS, rival.detail))  # it would only be cut short
+                ended(Result(Ending.EXISTS, rival.detail), left)  # it would only be cut short
                 return
             else:
                 self._deeds.delete(rival.block, rival.action)
                 if not action.expires_by_itself:
                     is_ours = rival.state is DeedState.DONE
-                    ended(Result(Ending.DONE if is_ours else Ending.EXISTS, rival.detail))
+                    ended(Result(Ending.DONE if is_ours else Ending.EXISTS, rival.detail), left)
                     return
-        action.block(order, now, ended, is_again=is_again)
+        action.block(order, now, lambda result: ended(result, left), is_again=is_again)
 
-    def _ended(self, deed: DeedRow, action: Action, result: Result) -> None:
+    def _take_over(self, rivals: _Rivals, result: Result) -> None:
+        for rival in rivals if result.is_success else ():
+            self._deeds.delete(rival.block, rival.action)
+
+    def _write(self, ending: Callable[[], None]) -> None:
+        """Take an ending now, or in its order when the disk takes it."""
+        if not self._late:
+            try:
+                ending()
+            except sqlite3.Error as exc:
+                self._unwritten(exc)
+            else:
+                return
+        self._late.append(ending)
+
+    def _ended(self, deed: DeedRow, action: Action, result: Result, rivals: _Rivals) -> None:
         now = self._clock()
-        self._running.discard((deed.block, deed.action))
         state = _STATES[result.ending]
         tries, next_try = deed.tries, 0
         if state is DeedState.FAILED:
             next_try = now + RETRY_AFTER[min(tries, len(RETRY_AFTER) - 1)]
             tries += 1
-            self.failed += 1
             if not action.denies:  # what tells somebody is not told an hour late
                 state, next_try = DeedState.UNKNOWN, 0
-        self._write(replace(deed, state=state, detail=result.detail, tries=tries, next_try=next_try))
+        self._deeds.put([replace(deed, state=state, detail=result.detail, tries=tries, next_try=next_try)])
+        self._take_over(rivals, result)
+        self._forget(deed, result)
         row = self._store.get(deed.block)
         if row is not None:
             self._told(row, action, result)
             row = self._store.get(deed.block)
         if row is None or row.state not in (BlockState.REQUESTED, BlockState.DONE):
-            self._deeds.end([deed.block], now)  # it was over before this was done
-        self._next = 0
+            self._write(lambda: self._deeds.end([deed.block], now))  # it was over before this was done
 
     def _undone(self, row: BlockRow, deed: DeedRow, result: Result) -> None:
         now = self._clock()
-        self._running.discard((deed.block, deed.action))
-        if result.ending is Ending.FAILED:
-            self.failed += 1
+        if result.ending is Ending.FAILED and not self._is_given_up(deed):
+            next_try = now + RETRY_AFTER[min(deed.tries, len(RETRY_AFTER) - 1)]
+            self._deeds.put([replace(deed, detail=result.detail, tries=deed.tries + 1, next_try=next_try)])
             if deed.tries == 0:
                 self._complain(f"{deed.action} does not let {row.source} go: {result.detail}")
-            if deed.tries + 1 >= MOST_BLIND_TRIES and not self._can_be_seen(deed.action):
+        else:
+            self._deeds.delete(deed.block, deed.action)
+            if result.ending is Ending.FAILED:
                 self._complain(
                     f"{deed.action} of {row.source} is given up after {MOST_BLIND_TRIES} tries: whether it"
                     f" still stands cannot be asked: {result.detail}"
                 )
-                self._deeds.delete(deed.block, deed.action)
-                self._next = 0
-                return
-            next_try = now + RETRY_AFTER[min(deed.tries, len(RETRY_AFTER) - 1)]
-            self._write(replace(deed, detail=result.detail, tries=deed.tries + 1, next_try=next_try))
-        else:
-            self._deeds.delete(deed.block, deed.action)
+        self._forget(deed, result)
+
+    def _is_given_up(self, deed: DeedRow) -> bool:
+        """True where undoing failed often enough, and nobody can say whether there is anything to undo."""
+        action = self._actions.get(deed.action)
+        can_be_seen = isinstance(action, Surveyor) and action.can_survey
+        return deed.tries + 1 >= MOST_BLIND_TRIES and not can_be_seen
+
+    def _forget(self, deed: DeedRow, result: Result) -> None:
+        """Hold a deed for running no longer: how it ended is written down."""
+        self._running.discard((deed.block, deed.action))
+        self.failed += result.ending is Ending.FAILED
         self._next = 0
-
-    def _can_be_seen(self, name: str) -> bool:
-        action = self._actions.get(name)
-        return isinstance(action, Surveyor) and action.can_survey
-
-    def _write(self, deed: DeedRow) -> None:
-        try:
-            self._deeds.put([deed])
-        except sqlite3.Error as exc:
-            self._complain(f"what became of {deed.action} cannot be written down: {exc}")
 
     def _wake_at(self, at: Micros) -> None:
         if self._next is None or at < self._next:

@@ -1,8 +1,8 @@
 """Carries out requests: never-block list, plan, row, actions, row, answer; and keeps belief equal to fact.
 
 No sockets here: the service feeds requests and the time. What must survive a kill is in the database before
-anything is done; what the kernel really holds is asked of the kernel, at the start and whenever somebody
-else may have touched it.
+anything is done, or below /run where the disk is full; what the kernel really holds is asked of the kernel,
+at the start and whenever somebody else may have touched it.
 
 A block's actions run in the order in which its jail names them. Those at the front that take no time are
 carried out on the spot, and the first success is the answer; the others follow in `deeds`.
@@ -21,21 +21,22 @@ from correlator.enforcer.action import Action
 from correlator.enforcer.adoption import adopt
 from correlator.enforcer.backend import Backend
 from correlator.enforcer.carrier import Carried, Carrier
-from correlator.enforcer.holdings import Holdings, as_told, new_block
+from correlator.enforcer.disk import Disk
+from correlator.enforcer.holdings import as_told, new_block
+from correlator.enforcer.in_force import InForce
 from correlator.enforcer.keeping import BackendError, Keeping
 from correlator.enforcer.never_block import NeverBlock
 from correlator.enforcer.pending import Later, Pending
-from correlator.enforcer.plans import Add, Change, Exists, Extend, Plan, Refuse, Until, outlasts
+from correlator.enforcer.plans import Add, Change, Exists, Extend, Refuse, Until, outlasts
 from correlator.enforcer.protocol import BlockInForce, BlockRequest, Mend
-from correlator.enforcer.records import Records, history_line
+from correlator.enforcer.records import Records
+from correlator.enforcer.spool import Spool
 from correlator.enforcer.telling import Announce, Telling, outcome_of, wall_clock
 from correlator.enforcer.unwritten import Unwritten
 from correlator.errors import Fault
 from correlator.model import SECOND, Micros, Outcome, OutcomeKind, Source
 from correlator.settings import EnforcerSettings
-from correlator.store.blocks import BlockRow, BlockStore, NewBlock
-
-_RETRY: Micros = 5 * SECOND
+from correlator.store.blocks import BlockRow, BlockStore
 
 
 class Enforcement:
@@ -60,20 +61,45 @@ class Enforcement:
         self._never_block = never_block
         self._records = records
         self._announce = announce
-        self._carrier = Carrier(
-            self._kernel, actions or {}, store, later=self._went_on, announce=announce, clock=clock
-        )
         self._clock = clock
-        self._holdings = Holdings()
-        self._unwritten = Unwritten(store, self._kernel, records)
-        self._pending = Pending(store, self._telling)
-        self._next_expiry: Until = None
+        self._disk = Disk(settings.paths.blocks_database, self._say)
+        self._carrier = Carrier(
+            self._kernel,
+            actions or {},
+            store,
+            later=self._went_on,
+            announce=announce,
+            clock=clock,
+            unwritten=lambda error: self._disk.fails(error, clock()),
+        )
+        self._unwritten = Unwritten(store, self._carrier, Spool(settings.paths.unwritten, self._say))
+        self._in_force = InForce(
+            settings,
+            store=store,
+            kernel=self._kernel,
+            carrier=self._carrier,
+            never_block=never_block,
+            records=records,
+            telling=self._telling,
+            unwritten=self._unwritten,
+            disk=self._disk,
+        )
+        self._pending = Pending(
+            store,
+            self._in_force,
+            kernel=self._kernel,
+            carrier=self._carrier,
+            records=records,
+            telling=self._telling,
+            unwritten=self._unwritten,
+            disk=self._disk,
+        )
         self._looked_at = -1
         """The never-block list's generation that the blocks in force were held against."""
         self._synced_at: Until = None
 
     def __len__(self) -> int:
-        return len(self._holdings)
+        return len(self._in_force.holdings)
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -85,31 +111,31 @@ class Enforcement:
 
         Raises: KernelError, MissingToolError, PermissionDeniedError where blocks are due and cannot be.
         """
+        began = self._clock()
         if self._store.is_begun_anew:
-            self._announce(f"recovered blocks={adopt(self._store, self._kernel, now)}", None)
-        expired = self._store.expire_due(now)
-        self._holdings = Holdings(self._store.in_force())
-        undecided = [self._take_up(row, now) for row in self._store.undecided()]
-        self._carrier.start(now)
-        self._kernel.believe(self._holdings.ends(self._kernel.name))
+            self._say(f"recovered blocks={adopt(self._store, self._kernel, now)}")
+        over = self._in_force.load(now)
+        taken = self._pending.take_up(now)
+        try:
+            self._carrier.start(now)
+        except sqlite3.Error as exc:
+            self._disk.fails(exc, now)
+        self._kernel.believe(self._in_force.holdings.ends(self._kernel.name))
         self._look_again(now)
         try:
             self._kernel.check()
-            mend = self._kernel.mend(now)
+            mend = self._kernel.mend(now + self._clock() - began)  # or all would be denied so much longer
         except BackendError as exc:
             if self._settings.is_enforcing or len(self._kernel):
                 raise
             self._kernel.trouble = str(exc)
-            self._announce(f"cannot block yet: {exc}", None)
+            self._say(f"cannot block yet: {exc}")
         else:
-            self._announce(lines.format_mend(mend, "started"), None)
-        for row in expired:
+            self._say(lines.format_mend(mend, "started"))
+        for row in over:
             self._telling.ended(Outcome(OutcomeKind.EXPIRED, row.source, row.request, row.until), row.jail)
-        for row, replaced in filter(None, undecided):
-            self._store.mark_done(row.number, now=now, replaced=replaced)
-            self._carrier.end(((number, ()) for number, _ in replaced), now)
-            self._telling.ended(Outcome(OutcomeKind.DONE, row.source, row.request, row.until), row.jail)
-        self._next_expiry = self._store.next_expiry()
+        self._pending.put_in_force(taken, now)
+        self._in_force.find_next_expiry()
         self._records.recover_history()
         self._records.write_blocked(self.blocked_lines())
         self._carrier.check(now)
@@ -123,10 +149,11 @@ class Enforcement:
         try:
             outcome, is_news = self._block(request, now, later)
         except sqlite3.Error as exc:
-            self._go_back(now)
+            self._disk.fails(exc, now)
             detail = f"{self._settings.paths.blocks_database}: {exc}"
-            _, plan = self._plan(request, now)
-            outcome, is_news = self._unwritten.carry_out(request, plan, now, self._holdings, detail), True
+            outcome, is_news = self._in_force.put_unwritten(request, now, detail)
+            if outcome.kind is OutcomeKind.FAILED and self._pending.keep(request.request, later):
+                return None
         if outcome is not None and is_news:
             self._telling.answer(outcome, request.jail)
         return outcome
@@ -136,53 +163,52 @@ class Enforcement:
 
         The rows come first: whatever happens to us then, the next comparison carries it out.
 
-        Raises: KernelError and its like where the kernel would not; sqlite3.Error where the disk would not.
+        Raises: KernelError and its like where the kernel would not.
         """
-        sources = self._holdings.sources() if source is None else [source] if source in self._holdings else []
-        given_up = self._give_up_pending(source, reason, now)
-        if sources:
-            change = self._let_go(dict.fromkeys(sources, reason), now)
+        holdings = self._in_force.holdings
+        sources = holdings.sources() if source is None else [source] if source in holdings else []
+        open_rows = self._pending.rows(source)
+        if sources or open_rows:
+            change = self._in_force.let_go(dict.fromkeys(sources, reason), now, open_rows, reason)
+            self._pending.answer_released(open_rows, reason)
             self._kernel.carry_out(change, now)
-        return len({*sources, *given_up})
+        return len({*sources, *(row.source for row in open_rows)})
 
     def denied_by(self, source: Source) -> Source | None:
         """Return a wider prefix in force that covers `source`, or None."""
-        return next(iter(self._holdings.belief.covering(source)), None)
+        return next(iter(self._in_force.holdings.belief.covering(source)), None)
 
     def expire(self, now: Micros) -> None:
-        """End the blocks whose time is over; the kernel has dropped them by itself.
-
-        Raises: sqlite3.Error where the disk would not; they are due again some seconds later.
-        """
-        if self._next_expiry is None or self._next_expiry > now:
-            return
-        try:
-            due = self._store.expire_due(now)
-        except sqlite3.Error:
-            self._next_expiry = now + _RETRY
-            raise
-        for row in due:
-            self._holdings.forget(row.source)
-            self._telling.ended(Outcome(OutcomeKind.EXPIRED, row.source, row.request, row.until), row.jail)
-            self._records.note_change()
-        self._kernel.forget(row.source for row in due)
-        self._carrier.end(((row.number, row.actions) for row in due), now)
-        self._next_expiry = self._store.next_expiry()
+        """End the blocks whose time is over."""
+        self._in_force.expire(now)
 
     @property
     def next_expiry(self) -> Until:
         """When `expire` has something to do."""
-        return self._next_expiry
+        return self._in_force.next_expiry
 
     def tend(self, now: Micros) -> None:
-        """Carry out what actions are still to do. Raises: sqlite3.Error where the disk would not."""
-        if self._unwritten.tend(now, self._holdings):
-            self._next_expiry = self._store.next_expiry()
-        self._carrier.tend(now)
+        """Carry out what actions are still to do, and write down what the disk would not take before."""
+        pause = self._disk.pause(now)
+        if pause:
+            return
+        try:
+            if pause is not None or self._unwritten:
+                self._in_force.catch_up(now)
+                self._pending.settle(now)
+                self._store.share()
+            self._carrier.tend(now)
+        except sqlite3.Error as exc:
+            self._disk.fails(exc, now)
+        except BackendError as exc:
+            self._kernel.trouble = str(exc)
+        else:
+            self._disk.works()
 
     def pause(self, now: Micros) -> float | None:
         """Return the seconds until `tend` has something to do, or None."""
-        return self._carrier.pause(now)
+        pause = self._disk.pause(now)
+        return self._carrier.pause(now) if pause is None else pause / SECOND
 
     def sync(self, now: Micros, *, is_thorough: bool = True) -> Mend:
         """Compare belief and kernel, mend, and say so.
@@ -200,34 +226,51 @@ class Enforcement:
 
     def blocks(self) -> Iterator[BlockInForce]:
         """Yield the blocks in force, as they are at the call, oldest first."""
-        return chain(map(as_told, tuple(self._store.in_force())), map(as_told, self._unwritten.rows()))
+        holdings = self._in_force.holdings
+        written = [
+            row
+            for row in self._store.in_force()
+            if (held := holdings.find(row.source)) is not None and held.number == row.number
+        ]
+        unwritten = [
+            block
+            for block in self._unwritten.in_force()
+            if (held := holdings.find(block.source)) is not None and held.request == block.request
+        ]
+        return chain(map(as_told, written), map(as_told, unwritten))
 
     def blocked_lines(self) -> list[tuple[str, str]]:
         """Return the blocked file's lines, each with the mode that saw the source."""
-        return self._holdings.lines()
+        return self._in_force.holdings.lines()
 
     def status(self) -> dict[str, Any]:
         """Return counters and states by name."""
         return {
-            "blocks": len(self._holdings),
+            "blocks": len(self),
             "unwritten": len(self._unwritten),
+            "disk_trouble": self._disk.trouble,
             "is_enforcing": self._settings.is_enforcing,
             "synced_at": self._synced_at,
-            "next_expiry": self._next_expiry,
+            "next_expiry": self.next_expiry,
             "since_start": dict(self._telling.counts),
             **self._kernel.status(),
             **self._carrier.status(),
             **self._never_block.status(),
         }
 
+    def _say(self, text: str) -> None:
+        self._announce(text, None)
+
     def _block(self, request: BlockRequest, now: Micros, later: Later | None) -> tuple[Outcome | None, bool]:
+        self._in_force.catch_up(now)
+        holdings = self._in_force.holdings
         known = self._store.find_request(request.request)
-        if known is not None and (outcome := self._holdings.recall(known)) is not None:
+        if known is not None and (outcome := holdings.recall(known)) is not None:
             return outcome, False
         if known is not None and known.number in self._pending:
             self._pending.add(known.number, later)
             return None, False
-        actions, plan = self._plan(request, now)
+        actions, plan = self._in_force.plan(request, now)
         if isinstance(plan, Extend) and outlasts(plan.before, request.until):
             request = replace(request, until=plan.before)
         request = replace(request, actions=actions)
@@ -250,151 +293,27 @@ class Enforcement:
                     self._store.request_again(number, row)
             case _:
                 assert_never(plan)
-        held = self._holdings.find(request.source)
+        held = holdings.find(request.source)
         before = None if held is None else held.number
         carried = self._carrier.carry_out(number, row, before, swallows, now)
         if carried.is_in_force:
-            self._put_in_force(number, row, now, swallows)
+            self._in_force.put(number, row, now, swallows)
             return outcome_of(request, OutcomeKind.DONE, request.until, carried.detail), True
         if carried.is_open:
             self._pending.add(number, later)
             return None, False
-        self._give_up(number, carried.detail, now)
+        self._pending.give_up(number, carried.detail, now)
         return outcome_of(request, OutcomeKind.FAILED, None, carried.detail), True
 
-    def _plan(self, asked: BlockRequest | BlockRow, now: Micros) -> tuple[tuple[str, ...], Plan]:
-        """Return what a request comes to, and all the actions that it then needs."""
-        names = self._carrier.names
-        unknown = [action for action in asked.actions if action not in names]
-        if unknown:
-            return asked.actions, Refuse(f"no such action: {unknown[0]}; there is: {', '.join(names)}")
-        why = self._never_block.find(asked.source, now)
-        if why is not None:
-            return asked.actions, Refuse(why)
-        return self._holdings.plan(asked, now, self._carrier.denying, self._settings)
-
-    def _put_in_force(
-        self, number: int, row: BlockRow | NewBlock, now: Micros, swallows: tuple[Source, ...]
-    ) -> None:
-        """Believe in a row that an action has carried out, and end those that it replaces."""
-        replaced = self._holdings.replaced_by(row.source, row.request, swallows)
-        held = self._holdings.hold(number, row, swallows)
-        self._kernel.drop(swallows, now)  # where its turn comes later: or they would outlive the prefix
-        self._store.mark_done(number, now=now, replaced=replaced)
-        self._carrier.end(((other, ()) for other, _ in replaced), now)
-        if row.until is not None and (self._next_expiry is None or row.until < self._next_expiry):
-            self._next_expiry = row.until
-        self._records.note_block(number, held.line)
-        self._records.note_change()
-
     def _went_on(self, row: BlockRow, carried: Carried) -> None:
-        """Take how a block went on that no action had carried out yet."""
-        if row.number not in self._pending:
-            return
-        now = self._clock()
-        _, plan = self._plan(row, now)  # never to be blocked, or over, since it was asked for
-        if not carried.is_in_force:
-            kind, detail = OutcomeKind.FAILED, carried.detail
-        elif isinstance(plan, Refuse):
-            kind, detail = OutcomeKind.REFUSED, plan.reason
-        else:
-            try:
-                self._join(row, now)
-                kind, detail = OutcomeKind.DONE, carried.detail
-            except BackendError as exc:
-                kind, detail = OutcomeKind.FAILED, str(exc)
-        if kind is not OutcomeKind.DONE:
-            self._give_up(row.number, detail, now)
-        self._pending.answer(row, kind, detail)
-
-    def _join(self, row: BlockRow, now: Micros) -> None:
-        """Put a row in force; with a block of its source that came in force meanwhile, as both together.
-
-        Raises: KernelError and its like where the kernel would not.
-        """
-        held = self._holdings.find(row.source)
-        if held is None:
-            self._put_in_force(row.number, row, now, ())
-            return
-        actions, until = self._holdings.join(row, self._carrier.denying)
-        if (actions, until) == (held.actions, self._holdings.belief[row.source]):
-            self._store.release([(row.number, f"covered by {held.request}")], now=now)
-            self._records.note_block(row.number, history_line(row))
-            self._carrier.end([(row.number, ())], now)
-            return
-        if self._kernel.name in actions:
-            self._kernel.put({row.source: until}, (), now)
-        self._put_in_force(row.number, self._joined(row, held.number), now, ())
-
-    def _joined(self, row: BlockRow, before: int) -> BlockRow:
-        """Return a row that comes in force late, with all that row `before` of its source was and did."""
-        actions, until = self._holdings.join(row, self._carrier.denying)
-        joined = replace(row, actions=actions, until=until)
-        if joined != row:
-            self._store.request_again(row.number, joined)
-        self._carrier.take_over(before, joined, is_longer=until != row.until)
-        return joined
-
-    def _give_up_pending(self, source: Source | None, reason: str, now: Micros) -> set[Source]:
-        """Give up what no action has carried out yet: of this source, or all; return whose."""
-        rows = self._pending.rows(source)
-        for row in rows:
-            self._give_up(row.number, reason, now)
-            self._pending.answer(row, OutcomeKind.RELEASED, reason)
-        return {row.source for row in rows}
-
-    def _give_up(self, number: int, detail: str, now: Micros) -> None:
-        """Write down that no action carried a row out."""
-        self._store.mark_failed(number, detail, now=now)
-        self._carrier.end([(number, ())], now)
-
-    def _take_up(self, row: BlockRow, now: Micros) -> tuple[BlockRow, list[tuple[int, str]]] | None:
-        """Go on with a row that was left undecided; return it with what it replaces, None if not in force."""
-        _, plan = self._plan(row, now)
-        match plan:
-            case Exists() | Refuse():
-                why = plan.reason if isinstance(plan, Refuse) else f"denied already by {plan.by}"
-                self._give_up(row.number, why, now)
-                return None
-            case Add(swallows=swallows) | Extend(swallows=swallows):
-                if self._carrier.go_on(row).is_open:
-                    self._pending.add(row.number)
-                    return None
-                held = self._holdings.find(row.source)
-                row = row if held is None else self._joined(row, held.number)
-                replaced = self._holdings.replaced_by(row.source, row.request, swallows)
-                self._holdings.hold(row.number, row, swallows)
-                return row, replaced
-            case _:
-                assert_never(plan)
-
-    def _go_back(self, now: Micros) -> None:
-        """Take belief from the rows again, and the kernel from belief: a row could not be written."""
-        self._holdings = Holdings(self._store.in_force())
-        self._unwritten.hold(self._holdings)
-        self._kernel.go_back(self._holdings.ends(self._kernel.name), now)
-
-    def _let_go(self, reasons: Mapping[Source, str], now: Micros) -> Change:
-        """Release these in rows and belief; return what is left to do in the kernel."""
-        gone = [(source, self._holdings[source], self._holdings.belief[source]) for source in reasons]
-        self._store.release(((held.number, reasons[source]) for source, held, _ in gone), now=now)
-        change = self._kernel.forget(reasons)
-        for source, held, until in gone:
-            self._holdings.forget(source)
-            self._unwritten.forget(source)
-            self._telling.ended(
-                Outcome(OutcomeKind.RELEASED, source, held.request, until, reasons[source]), held.jail
-            )
-        self._carrier.end(((held.number, held.actions) for _, held, _ in gone), now)
-        self._next_expiry = self._store.next_expiry()
-        self._records.note_change()
-        return change
+        self._pending.go_on(row, carried, self._clock())
 
     def _look_again(self, now: Micros) -> Change:
         """Release what has become never to be blocked: an address of ours, an entry of the ignore file."""
         self._never_block.refresh(now)
         if self._never_block.generation == self._looked_at:
             return Change()
-        reasons = {one: why for one in self._holdings.sources() if (why := self._never_block.find(one, now))}
+        sources = self._in_force.holdings.sources()
+        reasons = {one: why for one in sources if (why := self._never_block.find(one, now))}
         self._looked_at = self._never_block.generation
-        return self._let_go(reasons, now) if reasons else Change()
+        return self._in_force.let_go(reasons, now) if reasons else Change()

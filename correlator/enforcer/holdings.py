@@ -89,7 +89,7 @@ class Holdings:
 
     def plan(
         self,
-        asked: BlockRequest | BlockRow,
+        asked: BlockRequest | BlockRow | NewBlock,
         now: Micros,
         denying: Callable[[Iterable[str]], tuple[str, ...]],
         settings: EnforcerSettings,

@@ -174,8 +174,13 @@ class Keeping:
         with contextlib.suppress(*BackendError):  # the next comparison tries again, and says so
             self.carry_out(self.forget(sources), now)
 
-    def go_back(self, ends: Iterable[tuple[Source, Until]], now: Micros) -> None:
-        """Take belief anew and the kernel from it, as far as that can be done now."""
-        self.believe(ends)
+    def end(self, sources: Iterable[Source], now: Micros) -> None:
+        """Deny these no longer, whose time is over; single addresses at once, whatever the kernel says.
+
+        It counts from the moment in which it took an element, which for many at once is later than we asked
+        for. Prefixes it drops by itself: to take away what may be gone would be an error.
+        """
+        change = self.forget(sources)
+        late = tuple(source for source in change.remove if source.is_single)
         with contextlib.suppress(*BackendError):  # the next comparison tries again, and says so
-            self.mend(now)
+            self.carry_out(Change(remove=late), now)

@@ -208,11 +208,8 @@ class Service:
 
     def _tend(self) -> None:
         now = time.monotonic()
-        try:
-            self._enforcement.expire(_now())
-            self._enforcement.tend(_now())
-        except sqlite3.Error as exc:
-            self._complain(f"{self._settings.paths.blocks_database}: {exc}")
+        self._enforcement.expire(_now())
+        self._enforcement.tend(_now())
         # The kernel counts timeouts on a clock that nobody sets; ours may have been set meanwhile.
         is_stepped = abs(_clock_offset() - self._clock_offset) > _CLOCK_STEP
         if self._is_told_to_sync or is_stepped or now >= self._sync_at:

@@ -1,110 +1,167 @@
-"""Blocks that stand in the kernel though the disk would not take their rows: a full disk protects nobody.
+"""What the disk would not take: blocks that stand in the kernel without a row, and rows that are over.
 
-They are kept in memory, bounded, and written down as soon as that is possible again. Only what the kernel's
-own set denies is done so: every other action needs its deed written first. A death before that forgets them.
+A full disk protects nobody: they are kept in memory and in the spool below /run, bounded, and written down in
+their order as soon as that is possible. Only what the kernel's own set denies is done meanwhile, for every
+other action needs its deed written first; those come when the row has.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from correlator.enforcer.holdings import Holdings, new_block
-from correlator.enforcer.keeping import BackendError, Keeping
-from correlator.enforcer.plans import Add, Extend, Plan
-from correlator.enforcer.protocol import BlockRequest
-from correlator.enforcer.records import Records
-from correlator.enforcer.telling import outcome_of
-from correlator.model import SECOND, Micros, Outcome, OutcomeKind, Source
-from correlator.store.blocks import BlockState, BlockStore, NewBlock
+from correlator.enforcer.carrier import Carrier
+from correlator.enforcer.plans import Until
+from correlator.enforcer.spool import Fact, Spool
+from correlator.model import Micros
+from correlator.store.blocks import BlockRow, BlockState, BlockStore, NewBlock
 
 MOST = 10_000
-RETRY: Micros = 5 * SECOND
+"""Facts kept at most; blocks that are over leave first, and then no more sources are taken."""
+
+_OPEN = (BlockState.REQUESTED, BlockState.FAILED)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A block without a row; `ended` None while it is in force."""
+
+    block: NewBlock
+    ended: Micros | None = None
+    why: str = ""
+    """Empty: its time was over."""
 
 
 class Unwritten:
-    """The rows that wait for the disk."""
+    """The facts that wait for the disk, by the name of their request."""
 
-    def __init__(self, store: BlockStore, kernel: Keeping, records: Records) -> None:
+    def __init__(self, store: BlockStore, carrier: Carrier, spool: Spool) -> None:
         self._store = store
-        self._kernel = kernel
-        self._records = records
-        self._rows: dict[Source, NewBlock] = {}
-        self._retry_at: Micros = 0
+        self._carrier = carrier
+        self._spool = spool
+        self._blocks: dict[str, _Waiting] = {}
+        self._ends: dict[str, tuple[Micros, str]] = {}
+        """Rows that the database has as open or in force, and that are over."""
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._blocks) + len(self._ends)
 
-    def carry_out(
-        self, request: BlockRequest, plan: Plan, now: Micros, holdings: Holdings, why: str
-    ) -> Outcome:
-        """Deny a source in the kernel though nothing can be written down; return the outcome, with `why`."""
-        if self._kernel.name not in request.actions or not isinstance(plan, Add | Extend):
-            return outcome_of(request, OutcomeKind.FAILED, None, why)
-        problem = self.block(new_block(request, now), now, holdings)
-        if problem is not None:
-            return outcome_of(request, OutcomeKind.FAILED, None, f"{why}; {problem}")
-        return outcome_of(request, OutcomeKind.DONE, request.until, f"not written down yet: {why}")
+    def load(self) -> None:
+        """Take what a process before us kept, but for what it did write down in the end."""
+        for fact in self._spool.read()[: 2 * MOST]:
+            if fact.block is None:
+                self._end(fact.request, fact.at, "released while the disk was full")
+            else:
+                self._blocks[fact.request] = _Waiting(fact.block)
+        for name in list(self._blocks):
+            known = self._store.find_request(name)
+            if known is not None and known.state not in _OPEN:
+                waiting = self._blocks.pop(name)
+                if waiting.ended is not None:
+                    self._ends[name] = (waiting.ended, waiting.why)
 
-    def block(self, row: NewBlock, now: Micros, holdings: Holdings) -> str | None:
-        """Deny a source in the kernel alone; return what kept us from it, None where it is denied."""
-        if len(self._rows) >= MOST:
-            return f"{MOST} blocks wait for the disk already"
-        try:
-            self._kernel.put({row.source: row.until}, (), now)
-        except BackendError as exc:
-            return str(exc)
-        self._rows[row.source] = replace(row, actions=(self._kernel.name,))
-        self._retry_at = now + RETRY
-        holdings.hold(0, self._rows[row.source])
+    def in_force(self) -> tuple[NewBlock, ...]:
+        """Return the blocks that are not over, oldest first."""
+        return tuple(waiting.block for waiting in self._blocks.values() if waiting.ended is None)
+
+    def has(self, request: str) -> bool:
+        """True for a block that waits for its row."""
+        return request in self._blocks
+
+    def has_ended(self, request: str) -> bool:
+        """True for a row that is over though the database does not say so yet."""
+        return request in self._ends
+
+    def next_expiry(self) -> Until:
+        """Return when the next one is over, or None."""
+        return min((block.until for block in self.in_force() if block.until is not None), default=None)
+
+    def add(self, block: NewBlock) -> str | None:
+        """Keep a block, before it is carried out; return why it cannot be, empty where a death forgets it."""
+        if len(self) >= MOST:
+            over = next((name for name, kept in self._blocks.items() if kept.ended is not None), None)
+            if over is None:
+                return f"{MOST} blocks wait for the disk already"
+            del self._blocks[over]
+        self._blocks[block.request] = _Waiting(block)
+        fact = Fact(block.created, block, block.request)
+        if not self._spool.add(fact):
+            self._spool.rewrite(self._facts())
         return None
 
-    def rows(self) -> tuple[NewBlock, ...]:
-        """Return what waits, oldest first."""
-        return tuple(self._rows.values())
+    def forget(self, request: str) -> None:
+        """Take back the block that was just added: it was not carried out."""
+        del self._blocks[request]
+        self._spool.rewrite(self._facts())
 
-    def hold(self, holdings: Holdings) -> None:
-        """Put what waits into holdings that were made of the rows."""
-        for row in self._rows.values():
-            holdings.hold(0, row)
+    def end(self, request: str, now: Micros, why: str) -> None:
+        """Note that a block is over, whether it has a row or not; before anything is done about it."""
+        self._end(request, now, why)
+        if not self._spool.add(Fact(now, None, request)):
+            self._spool.rewrite(self._facts())
 
-    def forget(self, source: Source) -> None:
-        """Let one go that was released or is over."""
-        self._rows.pop(source, None)
+    def write(self, now: Micros) -> Iterator[tuple[int, NewBlock]]:
+        """Write everything down, what is over first; yield each block with its row's number.
 
-    def tend(self, now: Micros, holdings: Holdings) -> bool:
-        """Write down what waits, when it is time to try again; return whether anything changed."""
-        if not self._rows or now < self._retry_at:
-            return False
-        self._retry_at = now + RETRY
-        for row in list(self._rows.values()):
-            if row.until is not None and row.until <= now:
-                del self._rows[row.source]
-                holdings.forget(row.source)
-                self._kernel.forget([row.source])
-        while self._rows:
-            row = next(iter(self._rows.values()))
-            try:
-                number = self._write(row, now)
-            except sqlite3.Error:
-                break
-            del self._rows[row.source]
-            self._records.note_block(number, holdings.hold(number, row).line)
-            self._records.note_change()
-        return True
+        Raises: sqlite3.Error where the disk would not; what is left waits for the next time.
+        """
+        if not self:
+            return
+        for name, (at, why) in list(self._ends.items()):
+            row = self._store.find_request(name)
+            if row is not None:
+                self._write_end(row, at, why, now)
+            del self._ends[name]
+        while self._blocks:
+            waiting = next(iter(self._blocks.values()))
+            number = self._write(waiting, now)
+            del self._blocks[waiting.block.request]
+            yield number, waiting.block
+        self._spool.rewrite(())
 
-    def _write(self, row: NewBlock, now: Micros) -> int:
-        """Write a row down as in force, in the place of what stands there of the same source or request."""
-        known = self._store.find_request(row.request)
-        before = [
-            (old.number, f"extended by {row.request}")
-            for old in self._store.find(row.source)
-            if old.state is BlockState.DONE
-        ]
-        if known is None:
-            number = self._store.request(row)
+    def _end(self, request: str, at: Micros, why: str) -> None:
+        waiting = self._blocks.get(request)
+        if waiting is None:
+            self._ends[request] = (at, why)
+        elif waiting.ended is None:
+            is_over = waiting.block.until is not None and waiting.block.until <= at
+            waiting.ended, waiting.why = at, "" if is_over else why
+
+    def _write_end(self, row: BlockRow, at: Micros, why: str, now: Micros) -> None:
+        if row.state is BlockState.DONE:
+            self._store.release([(row.number, why)], now=at)
+        elif row.state is BlockState.REQUESTED:
+            self._store.mark_failed(row.number, why, now=at)
+        self._carrier.end([(row.number, row.actions)], now)
+
+    def _write(self, waiting: _Waiting, now: Micros) -> int:
+        block = waiting.block
+        known = self._store.find_request(block.request)
+        if known is not None and known.state not in _OPEN:  # written before, but for what was to follow
+            if waiting.ended is not None:
+                self._write_end(known, waiting.ended, waiting.why, now)
+            return known.number
+        number = None if known is None else known.number
+        if waiting.ended is not None:
+            state = BlockState.RELEASED if waiting.why else BlockState.EXPIRED
+            return self._store.add_ended(block, number, state, waiting.why, waiting.ended)
+        if number is None:
+            number = self._store.request(block)
         else:
-            number = known.number
-            self._store.request_again(number, row)
-        self._store.mark_done(number, now=now, replaced=[old for old in before if old[0] != number])
+            self._store.request_again(number, block)
+        row = self._store.get(number)
+        assert row is not None  # noqa: S101 -- written a moment ago, by the only one who writes
+        self._carrier.go_on(row)
+        rivals = [old for old in self._store.find(block.source) if old.state is BlockState.DONE]
+        replaced = [(old.number, f"extended by {block.request}") for old in rivals]
+        self._store.mark_done(number, now=now, replaced=replaced)
+        self._carrier.end(((old.number, ()) for old in rivals), now)
         return number
+
+    def _facts(self) -> Iterator[Fact]:
+        for name, (at, _) in self._ends.items():
+            yield Fact(at, None, name)
+        for name, waiting in self._blocks.items():
+            yield Fact(waiting.block.created, waiting.block, name)
+            if waiting.ended is not None:
+                yield Fact(waiting.ended, None, name)

@@ -10,7 +10,6 @@ Life of a row: requested -> done -> expired | released, or requested -> failed, 
 from __future__ import annotations
 
 import enum
-import itertools
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from correlator.model import Micros, Source, parse_prefix
-from correlator.store.database import DatabaseError, open_database, open_to_read, say_on_stderr, transaction
+from correlator.store.database import is_alone, open_database, transaction
 from correlator.store.deeds import DEEDS_SCHEMA, DeedStore
 
 ENDED_KEPT = 100_000
@@ -56,7 +55,7 @@ CREATE INDEX unwritten ON blocks (number)
 CREATE INDEX by_source ON blocks (source);
 CREATE INDEX ended ON blocks (number) WHERE state NOT IN ('requested', 'done')
 """
-_COLUMNS = (
+COLUMNS = (
     "number, request, source, jail, created, until, state, port, protocol, reason, actions, detail, ended,"
     " is_in_history, mode, name"
 )
@@ -122,6 +121,8 @@ class BlockStore:
 
     def __init__(self, connection: sqlite3.Connection, *, ended_kept: int = ENDED_KEPT) -> None:
         self._connection = connection
+        self._alone_at: Path | None = None
+        """Where we have the file for us alone, its path: on a full disk there is no room for sharing it."""
         self.deeds = DeedStore(connection)
         self._ended_kept = ended_kept
         self._since_prune = 0
@@ -131,16 +132,29 @@ class BlockStore:
     @classmethod
     def open(cls, path: Path) -> BlockStore:
         """Return the store in the file `path`, made where it is not there."""
-        was_emptied = path.exists() and path.stat().st_size == 0
-        damage: list[str] = []
-        schema = f"{_SCHEMA};{DEEDS_SCHEMA}"
-        connection = open_database(path, schema=schema, version=_VERSION, say=damage.append)
-        for text in damage:
-            say_on_stderr(text)
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_JOURNAL_PAGES}")
+        was_there = path.exists()
+        connection = _open(path)
         store = cls(connection)
-        store.is_begun_anew = was_emptied or bool(damage)
+        store._alone_at = path if is_alone(connection) else None
+        is_fresh = bool(connection.execute("PRAGMA application_id").fetchone()[0])
+        store.is_begun_anew = is_fresh and was_there
+        if is_fresh and not was_there:
+            store.mark_adopted()
         return store
+
+    def mark_adopted(self) -> None:
+        """Write down that this file is not begun anew any more: what there was to take over is in it."""
+        self._connection.execute("PRAGMA application_id = 0")
+
+    def share(self) -> None:
+        """Let others read again, where we had the file for us alone. Raises: DatabaseError as `open` does."""
+        if self._alone_at is None:
+            return
+        self._connection.close()
+        self._connection = _open(self._alone_at)
+        self.deeds.take(self._connection)
+        if not is_alone(self._connection):
+            self._alone_at = None
 
     def close(self) -> None:
         """Give the file back."""
@@ -177,33 +191,40 @@ class BlockStore:
     def request_again(self, number: int, block: NewBlock | BlockRow) -> None:
         """Make the failed or open row `number` a fresh request, with the new terms."""
         self._connection.execute(
-            "UPDATE blocks SET state = 'requested', created = ?, until = ?, port = ?, protocol = ?,"
-            " reason = ?, actions = ?, source = ?, jail = ?, mode = ?, name = ?, detail = '', ended = NULL"
+            "UPDATE blocks SET state = 'requested', source = ?, jail = ?, created = ?, until = ?, port = ?,"
+            " protocol = ?, reason = ?, actions = ?, mode = ?, name = ?, detail = '', ended = NULL"
             " WHERE number = ?",
-            (
-                block.created,
-                block.until,
-                block.port,
-                block.protocol,
-                block.reason,
-                ",".join(block.actions),
-                str(block.source),
-                block.jail,
-                block.mode,
-                block.name,
-                number,
-            ),
+            (*_terms(block), number),
         )
 
-    def release(self, rows: Iterable[tuple[int, str]], *, now: Micros) -> None:
-        """End these rows, by number, before their time, each with why."""
+    def release(
+        self, rows: Iterable[tuple[int, str]], *, now: Micros, given_up: Iterable[tuple[int, str]] = ()
+    ) -> None:
+        """End these rows, by number, before their time, each with why; `given_up` never were in force."""
         with transaction(self._connection):
             for number, detail in rows:
                 self._end(number, BlockState.RELEASED, now, detail)
+            for number, detail in given_up:
+                self._end(number, BlockState.FAILED, now, detail)
+
+    def add_ended(
+        self, block: NewBlock, number: int | None, state: BlockState, detail: str, ended: Micros
+    ) -> int:
+        """Write down a block that was carried out and is over; `number` where it has a row. Return that."""
+        with transaction(self._connection):
+            if number is None:
+                return self._insert(block, state, detail, ended)
+            self.request_again(number, block)
+            self._end(number, state, ended, detail)
+        return number
+
+    def over(self, now: Micros) -> tuple[BlockRow, ...]:
+        """Return the rows in force whose time is over."""
+        return tuple(self._rows("WHERE state = 'done' AND until <= ? ORDER BY until", now))
 
     def expire_due(self, now: Micros) -> tuple[BlockRow, ...]:
         """End every block in force whose time is over, and return them as they are now."""
-        due = self._rows("WHERE state = 'done' AND until <= ? ORDER BY until", now)
+        due = self.over(now)
         if not due:
             return ()
         with transaction(self._connection):
@@ -299,24 +320,9 @@ class BlockStore:
 
     def _insert(self, block: NewBlock, state: BlockState, detail: str, ended: Micros | None) -> int:
         cursor = self._connection.execute(
-            "INSERT INTO blocks (request, source, jail, created, until, state, port, protocol, reason,"
-            " actions, detail, ended, mode, name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                block.request,
-                str(block.source),
-                block.jail,
-                block.created,
-                block.until,
-                state.value,
-                block.port,
-                block.protocol,
-                block.reason,
-                ",".join(block.actions),
-                detail,
-                ended,
-                block.mode,
-                block.name,
-            ),
+            "INSERT INTO blocks (request, source, jail, created, until, port, protocol, reason, actions,"
+            " mode, name, state, detail, ended) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (block.request, *_terms(block), state.value, detail, ended),
         )
         self._since_prune += 1
         if self._since_prune >= _PRUNE_EVERY:
@@ -335,39 +341,36 @@ class BlockStore:
         return list(self._iterate(where, *values))
 
     def _iterate(self, where: str, *values: object) -> Iterator[BlockRow]:
-        query = f"SELECT {_COLUMNS} FROM blocks {where}"  # noqa: S608 -- both are literals of this module
-        return map(_row, self._connection.execute(query, values))
+        query = f"SELECT {COLUMNS} FROM blocks {where}"  # noqa: S608 -- both are literals of this module
+        return map(read_row, self._connection.execute(query, values))
 
 
-class BlockReader:
-    """Reads the table while the enforcer writes it, and changes nothing; for the command line.
-
-    Raises: DatabaseError, here and in `history`, where the file is not there, not ours to read, or holds
-    something else than an enforcer writes.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection = open_to_read(path)
-
-    def close(self) -> None:
-        """Give the file back."""
-        self._connection.close()
-
-    def history(self, source: Source | None = None, limit: int = ENDED_KEPT) -> tuple[BlockRow, ...]:
-        """Return the newest `limit` rows, oldest first; where given, of `source` and what lies in it."""
-        only = str(source) if source is not None and source.is_single else None
-        which = "" if only is None else "WHERE source = ?"
-        query = f"SELECT {_COLUMNS} FROM blocks {which} ORDER BY number DESC"  # noqa: S608 -- all literals
-        try:
-            found = self._connection.execute(query, () if only is None else (only,))
-            rows = (row for row in map(_row, found) if source is None or source.covers(row.source))
-            return tuple(itertools.islice(rows, limit))[::-1]
-        except (sqlite3.Error, ValueError) as exc:
-            raise DatabaseError(f"{self._path}: cannot be read: {exc}") from exc
+def _open(path: Path) -> sqlite3.Connection:
+    # Marked until it is known that there is nothing to take over, or that is done: see `is_begun_anew`.
+    schema = f"{_SCHEMA};{DEEDS_SCHEMA}; PRAGMA application_id = 1"
+    connection = open_database(path, schema=schema, version=_VERSION)
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_JOURNAL_PAGES}")
+    return connection
 
 
-def _row(found: tuple[Any, ...]) -> BlockRow:
+def _terms(block: NewBlock | BlockRow) -> tuple[object, ...]:
+    """Return what a request asks for, as it is written down."""
+    return (
+        str(block.source),
+        block.jail,
+        block.created,
+        block.until,
+        block.port,
+        block.protocol,
+        block.reason,
+        ",".join(block.actions),
+        block.mode,
+        block.name,
+    )
+
+
+def read_row(found: tuple[Any, ...]) -> BlockRow:
+    """Return what a row of `COLUMNS` says."""
     number, request, source, jail, created, until, state, port, protocol, reason, *rest = found
     actions, detail, ended, is_in_history, mode, name = rest
     return BlockRow(

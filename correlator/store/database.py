@@ -21,6 +21,7 @@ from correlator.store.atomic import refuse_other_than_file
 _MODE = 0o600
 _LOCK_SECONDS = 5.0
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_NO_ROOM = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 
 
 class DatabaseError(PortwardError):
@@ -41,12 +42,13 @@ def open_database(
 
     `version` is kept in `user_version`. `say` is told when a damaged file was moved aside. NORMAL means:
     nothing is lost when we are killed; the last moments may be when the power fails, and then the
-    kernel's tables are lost as well.
+    kernel's tables are lost as well. On a full disk that has no room for sharing a file, it is opened for
+    us alone: see `is_alone`.
 
     Raises: DatabaseError for another version, PermissionDeniedError for a symbolic link.
     """
     try:
-        return _open(path, schema, version)
+        return _open_somehow(path, schema, version)
     except sqlite3.DatabaseError as exc:
         if not is_damage(exc):
             raise DatabaseError(f"{path}: cannot be used: {exc}") from exc
@@ -58,7 +60,7 @@ def open_database(
                 os.rename(beside, aside.with_name(aside.name + suffix))
         say(f"{path}: is damaged ({exc}); moved aside as {aside.name} and begun anew")
         try:
-            return _open(path, schema, version)
+            return _open_somehow(path, schema, version)
         except sqlite3.DatabaseError as again:
             raise DatabaseError(f"{path}: cannot be used: {again}") from again
 
@@ -95,7 +97,22 @@ def is_damage(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 
-def _open(path: Path, schema: str, version: int) -> sqlite3.Connection:
+def is_alone(connection: sqlite3.Connection) -> bool:
+    """True where nobody else can read the file as long as we have it open."""
+    return bool(connection.execute("PRAGMA locking_mode").fetchone()[0] == "exclusive")
+
+
+def _open_somehow(path: Path, schema: str, version: int) -> sqlite3.Connection:
+    """Open the file to share it, else alone: an index of the journal for others takes room on its disk."""
+    try:
+        return _open(path, schema, version)
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode & 0xFF not in _NO_ROOM:
+            raise
+        return _open(path, schema, version, is_alone=True)
+
+
+def _open(path: Path, schema: str, version: int, *, is_alone: bool = False) -> sqlite3.Connection:
     refuse_other_than_file(path)
     try:  # made by us and not by SQLite, so that it never exists with a wider mode
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE))
@@ -103,6 +120,8 @@ def _open(path: Path, schema: str, version: int) -> sqlite3.Connection:
         raise DatabaseError(f"{path}: cannot be opened: {exc.strerror}") from exc
     connection = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None)
     try:
+        if is_alone:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         _prepare(connection, path, schema, version)
     except BaseException:
         connection.close()

@@ -67,6 +67,10 @@ class DeedStore:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
+    def take(self, connection: sqlite3.Connection) -> None:
+        """Go on with another connection to the same file."""
+        self._connection = connection
+
     def put(self, deeds: Iterable[DeedRow]) -> None:
         """Write these deeds down, in the place of what was there."""
         self._connection.executemany(

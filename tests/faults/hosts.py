@@ -27,10 +27,21 @@ class Host:
         self._ready.settimeout(LONGEST_START_SECONDS)
         self.children: dict[str, subprocess.Popen[str]] = {}
         self.output = (folder / "processes.txt").open("a")
+        self._mounts: subprocess.Popen[str] | None = None
+
+    def keep_mounts(self, prepare: str) -> None:
+        """Have all that is started from now on live with these mounts, which outlive each process."""
+        script = f"set -e; {prepare}; echo; exec sleep infinity"
+        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+        self._mounts = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        assert self._mounts.stdout is not None
+        assert self._mounts.stdout.readline() == "\n"
 
     def command(self, name: str, prepare: str = "", *options: str) -> list[str]:
         """Return what starts a process; `prepare` is run before, by a shell, in mounts of its own."""
         argv = [sys.executable, "-P", "-m", "correlator", name, "--config", str(self.folder), *options]
+        if self._mounts is not None:
+            argv = ["nsenter", f"--mount=/proc/{self._mounts.pid}/ns/mnt", "--", *argv]
         if not prepare:
             return argv
         script = f'set -e; {prepare}; exec "$@"'
@@ -89,13 +100,16 @@ class Host:
 
     def inside(self, name: str, path: Path) -> Path:
         """Return a path as this process sees it, with its mounts."""
-        return Path(f"/proc/{self.children[name].pid}/root{path}")
+        process = self._mounts if self._mounts is not None else self.children[name]
+        return Path(f"/proc/{process.pid}/root{path}")
 
     def close(self) -> None:
         """End all."""
-        for child in self.children.values():
+        for child in (*self.children.values(), *filter(None, [self._mounts])):
             child.kill()
             child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
         self._ready.close()
         self.output.close()
 

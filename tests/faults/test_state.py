@@ -17,7 +17,7 @@ from tests.faults.hosts import Host
 
 pytestmark = pytest.mark.netns
 
-A, B, C = "198.51.100.1", "198.51.100.2", "198.51.100.3"
+A, B, C, D, E = (f"198.51.100.{number}" for number in range(1, 6))
 MEGABYTE = 1 << 20
 TINY = "mkdir -p {0}; mount -t tmpfs -o size={1} tmpfs {0}"
 READ_ONLY = "mount --bind {0} {0}; mount -o remount,bind,ro {0}"
@@ -67,6 +67,47 @@ def test_a_full_disk_lets_nobody_in_and_forgets_nobody(host: Host, wait_until: C
     wait_until(lambda: "file is written again" in host.words(), 30)
     assert "file cannot be written: [Errno 28]" in host.words()
     assert blocked(host) == set(host.rig.denied()) == {A, C}
+
+
+def test_a_death_on_a_full_disk_forgets_nobody(host: Host, wait_until: Callable[..., None]) -> None:
+    """Who was denied and who was let go, through kills and an orderly end; all is written in the end."""
+    state = host.folder / "state"
+    host.keep_mounts(TINY.format(state, MEGABYTE))
+    host.start("enforce")
+    assert outcome(host, A)["detail"] == outcome(host, B)["detail"] == ""
+    ballast = fill(host.inside("enforce", state))
+    assert "not written down yet" in outcome(host, C)["detail"]
+    assert "not written down yet" in outcome(host, D)["detail"]
+    host.kill("enforce")
+    host.start("enforce")
+    assert set(host.rig.denied()) == blocked(host) == {A, B, C, D}
+    assert 3500 < host.rig.denied()[C] <= 3600
+    assert host.rig.ask("release", A)["released"] == host.rig.ask("release", C)["released"] == 1
+    host.kill("enforce")
+    host.start("enforce")
+    assert set(host.rig.denied()) == blocked(host) == {B, D}
+    assert host.end("enforce") == 0  # the database is closed: there is no room to share it when it is opened
+    host.start("enforce")
+    assert "not written down yet" in outcome(host, E)["detail"]
+    host.kill("enforce")
+    host.start("enforce")
+    assert set(host.rig.denied()) == blocked(host) == {B, D, E}
+    inside = host.inside("enforce", state)
+    ballast.unlink()
+    wait_until(lambda: host.rig.ask("status")["enforcer"]["unwritten"] == 0, 30)
+    history = (inside / "portward.history").read_text
+    wait_until(lambda: all(history().count(f"/{source} ") == 1 for source in (A, B, C, D, E)), 30)
+    assert (host.folder / "run/enforcer/unwritten").read_bytes() == b""
+    host.kill("enforce")
+    host.start("enforce")
+    assert set(host.rig.denied()) == blocked(host) == {B, D, E}
+    host.end("enforce")
+    copy = host.folder / "copy.sqlite"
+    copy.write_bytes((inside / "blocks.sqlite").read_bytes())
+    with contextlib.closing(sqlite3.connect(copy)) as database:
+        rows = database.execute("SELECT source, state FROM blocks").fetchall()
+    assert dict(rows) == {A: "released", B: "done", C: "released", D: "done", E: "done"}
+    assert len(rows) == 5
 
 
 def test_a_full_disk_keeps_the_correlator_from_nothing(

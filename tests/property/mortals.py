@@ -1,5 +1,6 @@
 """What the enforcer works on, so made that it can die before and after each thing that it does."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from tests.property.test_enforcer_life import Killed, MortalBackend
 
 
 class Fate:
-    """Counts the steps of ours at which a process can die."""
+    """Counts the steps of ours at which a process can die, and the writes that the disk still takes."""
 
     def __init__(self) -> None:
         self.steps_left: int | None = None
+        self.room: int | None = None
 
     def step(self) -> None:
         """Die here, if it is time."""
@@ -27,6 +29,13 @@ class Fate:
             if self.steps_left < 0:
                 self.steps_left = None
                 raise Killed
+
+    def write(self) -> None:
+        """Write one statement, where there is room."""
+        if self.room is not None:
+            if self.room <= 0:
+                raise sqlite3.OperationalError("database or disk is full")
+            self.room -= 1
 
 
 class MortalConnection:
@@ -41,15 +50,20 @@ class MortalConnection:
         if query.startswith(("SELECT", "ROLLBACK", "PRAGMA")):
             return self._connection.execute(query, values)
         self._fate.step()
+        if query.startswith(("INSERT", "UPDATE", "DELETE")):
+            self._fate.write()
         done = self._connection.execute(query, values)
         self._fate.step()
         return done
 
     def executemany(self, query: str, values: Any) -> Any:
         """Run one statement for each of `values`, all or nothing."""
+        rows = list(values)
         self._fate.step()
+        if rows:
+            self._fate.write()
         self._connection.execute("SAVEPOINT many")
-        self._connection.executemany(query, values)
+        self._connection.executemany(query, rows)
         self._connection.execute("RELEASE many")
         self._fate.step()
 

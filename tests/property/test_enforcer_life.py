@@ -114,6 +114,7 @@ class Life(RuleBasedStateMachine):
             paths=replace(
                 Paths(),
                 state=path,
+                run=path / "run",
                 history=path / "history",
                 blocked=path / "blocked",
                 ignore=path / "ignore",

@@ -68,7 +68,8 @@ class Bench:
     """An enforcement with a fake firewall and fake actions, that can be started again on the same files."""
 
     def __init__(self, folder: Path) -> None:
-        paths = replace(Paths(), state=folder, history=folder / "history", blocked=folder / "blocked")
+        paths = replace(Paths(), state=folder, run=folder / "run")
+        paths = replace(paths, history=folder / "history", blocked=folder / "blocked")
         self.settings = EnforcerSettings(paths=replace(paths, ignore=folder / "ignore"))
         self.backend = FakeBackend()
         self.slow = FakeAction("slow")
@@ -651,3 +652,77 @@ def test_an_empty_list_of_actions_is_never_asked_for(bench: Bench) -> None:
 
 def _die(*_arguments: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_an_ending_waits_for_the_disk_and_is_told_then(bench: Bench) -> None:
+    """It does not stay as running until the next start, and nothing is begun or undone twice meanwhile."""
+    assert bench.block("slow", "other") == "later"
+    bench.tend()
+    full = "CREATE TEMP TRIGGER full BEFORE INSERT ON deeds BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    bench.store._connection.execute(full)
+    bench.slow.end()
+    for _ in range(20):
+        bench.tend()
+    assert (bench.later, bench.endings, bench.other.calls) == ([], [], [])
+    assert bench.states == {"slow": "running", "other": "asked"}
+    bench.store._connection.execute("DROP TRIGGER full")
+    bench.now += 5 * SECOND
+    bench.tend()
+    assert [outcome.kind for outcome in bench.later] == [OutcomeKind.DONE]
+    assert bench.endings == [("slow", "done")]
+    bench.other.end()
+    assert bench.states == {"slow": "done", "other": "done"}
+
+
+def test_what_is_undone_on_a_full_disk_is_undone_once(bench: Bench) -> None:
+    """The command is not run again and again, for want of a line that says it was."""
+    bench.block("nftables", "slow")
+    bench.tend()
+    bench.slow.end()
+    bench.enforcement.release(parse_prefix("192.0.2.9"), bench.now)
+    full = "CREATE TEMP TRIGGER full BEFORE DELETE ON deeds BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    bench.store._connection.execute(full)
+    bench.tend()
+    bench.slow.end()
+    for _ in range(20):
+        bench.now += SECOND
+        bench.tend()
+    assert bench.slow.calls == ["block 192.0.2.9", "release 192.0.2.9"]
+    bench.store._connection.execute("DROP TRIGGER full")
+    bench.now += 5 * SECOND
+    bench.tend()
+    assert bench.states == {}
+    assert bench.slow.calls == ["block 192.0.2.9", "release 192.0.2.9"]
+
+
+def test_more_actions_than_may_run_at_once_survive_a_full_disk(bench: Bench) -> None:
+    """One that could not be begun takes nobody's place."""
+    for number in range(20):
+        bench.block("nftables", "slow", source=f"198.51.100.{number}", until=None)
+    full = "CREATE TEMP TRIGGER full BEFORE INSERT ON deeds BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    bench.store._connection.execute(full)
+    for _ in range(20):
+        bench.now += 5 * SECOND
+        bench.tend()
+    assert bench.slow.calls == []
+    assert (bench.enforcement.pause(bench.now) or 0) > 0
+    bench.store._connection.execute("DROP TRIGGER full")
+    bench.now += 5 * SECOND
+    for _ in range(20):
+        bench.tend()
+        while bench.slow.open:
+            bench.slow.end()
+    assert len(bench.slow.calls) == 20
+
+
+def test_a_trace_that_could_not_be_undone_is_nobodys_until_the_next_block_has_it(bench: Bench) -> None:
+    """A block that takes it over and fails itself must not leave it without anybody who undoes it."""
+    bench.block("file")
+    bench.file.ending = FAILED
+    bench.enforcement.release(parse_prefix("192.0.2.9"), bench.now)
+    bench.tend()
+    assert bench.block("file", until=LATER).startswith("failed")
+    bench.file.ending = DONE
+    bench.now += RETRY_AFTER[-1]
+    bench.tend()
+    assert bench.file.calls[-2:] == ["block 192.0.2.9 again", "release 192.0.2.9"]

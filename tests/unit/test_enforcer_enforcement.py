@@ -1,6 +1,6 @@
 """What becomes of requests: in the answer, in the kernel, in the rows, in the files."""
 
-import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Bench:
             paths=replace(
                 Paths(),
                 state=folder,
+                run=folder / "run",
                 history=folder / "history",
                 blocked=folder / "blocked",
                 ignore=folder / "ignore",
@@ -37,6 +38,8 @@ class Bench:
         self.backend = FakeBackend()
         self.now = NOW
         self.clock = 0.0
+        self.prepare: Callable[[BlockStore], None] = lambda _store: None
+        """What is done to the database that was opened, before anything else."""
         self.start()
 
     def start(self) -> None:
@@ -45,6 +48,7 @@ class Bench:
         self.events: list[Event] = []
         self.complaints: list[str] = []
         self.store = BlockStore.open(self.settings.paths.blocks_database)
+        self.prepare(self.store)
         never = NeverBlock(self.settings, own=own, routers=frozenset, name_servers=frozenset)
         self.records = Records(
             self.settings.paths, self.store, self.complaints.append, clock=lambda: self.clock
@@ -288,21 +292,33 @@ def test_what_the_disk_never_took_ends_all_the_same(bench: Bench) -> None:
     assert bench.block("192.0.2.9", SOON, request="a")[0] == "done"
     assert bench.block("198.51.100.9", None, request="b")[0] == "done"
     assert bench.enforcement.release(parse_prefix("198.51.100.9"), bench.now) == 1
+    assert bench.enforcement.next_expiry == SOON
     bench.now = SOON
-    bench.enforcement.tend(bench.now)
-    assert bench.enforcement.status()["unwritten"] == 0
-    assert len(bench.enforcement) == 0
+    bench.enforcement.expire(bench.now)
+    assert len(bench.enforcement) == len(bench.kernel) == 0
+    assert list(bench.enforcement.blocks()) == bench.rows == []
+    assert bench.enforcement.next_expiry is None
 
 
-def test_expiry_is_tried_again_when_the_disk_refuses(bench: Bench) -> None:
-    """A full disk must not make a loop that never sleeps."""
-    bench.block("192.0.2.9", SOON)
+def test_expiry_waits_for_no_disk(bench: Bench) -> None:
+    """What is over is over, told once, and written down once it can be; nothing turns round until then."""
+    bench.block("192.0.2.9", SOON, request="a")
+    bench.block("192.0.2.10", LATER, request="b")
     bench.store._connection.execute(
         "CREATE TEMP TRIGGER full BEFORE UPDATE ON blocks BEGIN SELECT RAISE(ABORT, 'full'); END"
     )
-    with pytest.raises(sqlite3.Error, match="full"):
-        bench.enforcement.expire(SOON)
-    assert bench.enforcement.next_expiry == SOON + 5 * SECOND
+    bench.now = SOON
+    bench.enforcement.expire(bench.now)
+    assert bench.enforcement.next_expiry == LATER
+    assert bench.enforcement.pause(bench.now) == 5
+    assert [str(block.source) for block in bench.enforcement.blocks()] == ["192.0.2.10"]
+    bench.store._connection.execute("DROP TRIGGER full")
+    bench.now += 5 * SECOND
+    bench.enforcement.tend(bench.now)
+    bench.now = LATER
+    bench.enforcement.expire(bench.now)
+    assert bench.rows == [("a", "expired"), ("b", "expired")]
+    assert sum(line.startswith("expired source=192.0.2.9 ") for line in bench.lines) == 1
 
 
 def test_a_restart_touches_nothing_that_is_right(bench: Bench) -> None:

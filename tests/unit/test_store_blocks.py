@@ -8,7 +8,8 @@ import pytest
 
 from correlator.errors import PermissionDeniedError
 from correlator.model import SECOND, parse_prefix
-from correlator.store.blocks import BlockReader, BlockRow, BlockState, BlockStore, NewBlock
+from correlator.store.block_reader import BlockReader
+from correlator.store.blocks import BlockRow, BlockState, BlockStore, NewBlock
 from correlator.store.database import DatabaseError, open_database, transaction
 
 NOW = 1_795_356_540 * SECOND
