@@ -6,9 +6,9 @@ the cursor of the last entry that was handed out, and its time: where the cursor
 is gone to. One entry is one message, however many line feeds are in it, and who wrote it stands in fields
 that only journald sets. Nothing here knows what a message means.
 
-What can still go wrong: entries that were vacuumed before we read them are only counted where we come back
-to a journal that begins after our position. Without python-systemd, and without the right to read, nothing
-is read, and `trouble` says so: to the library an unreadable journal is an empty one.
+What can still go wrong: entries that were vacuumed before we read them are not counted; that there may have
+been some is said where the last one that we read is gone. Without python-systemd, and without the right to
+read, nothing is read, and `trouble` says so: to the library an unreadable journal is an empty one.
 Source: sd-journal(3), systemd.journal-fields(7).
 """
 
@@ -294,6 +294,8 @@ class JournalTailer:
             if reader._next():  # noqa: SLF001
                 self._lose("the journal begins after what we read last")
             reader.seek_head()
+        elif int(reader._get_realtime()) != self._position.at:  # noqa: SLF001
+            self._lose("the entry that we read last is there no more, nor perhaps what came after it")
 
     def _is_known(self, cursor: str) -> bool:
         """Whether the journal still has the entry; then the reader stands on it."""

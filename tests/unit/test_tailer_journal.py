@@ -201,6 +201,27 @@ def test_a_cursor_that_was_vacuumed_does_not_bring_everything_back(daemon, follo
     assert again.trouble == "entries may be lost: the journal begins after what we read last"
 
 
+def test_a_loss_is_said_where_older_files_are_still_there(daemon, follow, collect):
+    """Users' files are kept longer than the system's: the journal then begins long before our position."""
+    tailer = follow()
+    _write(daemon, "long ago")
+    collect(tailer, 1)
+    daemon.rotate()
+    kept = set(daemon.files())
+    _write(daemon, "a")
+    collect(tailer, 1)
+    _write(daemon, "never read")
+    daemon.rotate()
+    for path in daemon.files():
+        if "@" in path.name and path not in kept and b"never read" in path.read_bytes():
+            path.unlink()
+    _write(daemon, "b")
+    again = follow(tailer.positions)
+    assert _bodies(collect(again, 1)) == ["b"]
+    assert again.losses == 1
+    assert "the entry that we read last is there no more" in again.trouble
+
+
 @pytest.mark.parametrize("cursor", ["s=0;i=1;b=0;m=0;t=0;x=0", "nonsense", ""])
 def test_an_unknown_cursor_is_replaced_by_its_time(daemon, follow, collect, cursor):
     """Another machine's, another library's: nothing that was read comes again, and nothing is lost."""
