@@ -23,7 +23,7 @@ BASE_PACKAGES = (
     ),
     *("tcpd", "ufw", "python3", "python3-regex", "python3-systemd", "python3-watchdog"),
 )
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CGROUPS = Path("/sys/fs/cgroup")
 
 

@@ -1,10 +1,14 @@
 """The package's whole life on a Debian 12 with a real systemd, from installation to purge."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 
+from tests.package import building
 from tests.package.container import Machine, unpack
 from tests.package.living import (
     SCANNER,
@@ -78,3 +82,24 @@ def test_it_works_without_systemd(machine):
     machine.run("systemctl", "start", "portward.target", *SERVICES)
     assert active(machine) == ["active"] * 4, journal_of(machine)
     assert SCANNER in blocked(machine)
+
+
+def test_a_wheel_brings_its_units(machine, tmp_path):
+    """Another distribution: after pip, `portward install-units` makes users, folders and units."""
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    wheel = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, building.ROOT)
+    subprocess.run([*pip, *wheel], check=True)
+    # into the machine's /usr/local, for the interpreter that both have
+    place = ("--root", machine.root, "--no-deps", "--no-index", "--ignore-installed")
+    environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore"}
+    made = next(tmp_path.glob("*.whl"))
+    subprocess.run(["/usr/bin/python3", *pip[1:], "install", *place, made], env=environment, check=True)
+    said = machine.run("portward", "install-units").stdout
+    assert "wrote /etc/systemd/system/portward-probe.service" in said
+    assert active(machine) == ["active"] * 4, journal_of(machine)
+    knock(machine, 95)
+    machine.wait(lambda: f"observe source={SCANNER}" in journal_of(machine), what="the scan is seen")
+    assert "portward" in machine.run("portward", "enable").stdout
+    assert active(machine) == ["active"] * 4, journal_of(machine)
+    knock(machine, 96)
+    machine.wait(lambda: SCANNER in blocked(machine), what="the scanner is blocked")
