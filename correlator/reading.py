@@ -24,7 +24,7 @@ from correlator.lines.syslog import (
     parse_header,
     repeats_of_last,
 )
-from correlator.matching.filters import Filter, Unreadable
+from correlator.matching.filters import Filter, FilterDefinition, Unreadable
 from correlator.matching.patterns import Line
 from correlator.matching.prefilter import Prefilter
 from correlator.model import SECOND, Chunk, Entries, Entry, Event, Evidence, Micros
@@ -320,6 +320,18 @@ class Reader:
             counters.last_skew = stamp - arrival
             return arrival
         return stamp  # not the earlier of both: read again after a crash it must be the same
+
+
+def review_files(definition: FilterDefinition) -> Iterator[str]:
+    """Yield what is wrong with the files that a filter names: those in which it can read nothing."""
+    if any(definition.identifiers) or definition.whole_lines is not None:
+        return
+    for file in definition.files:
+        if _SYSLOG_FILE.fullmatch(file.rpartition("/")[2]):
+            yield (
+                f"nothing is read in {file}: lines of no program are nobody's there;"
+                " name the program in `identifiers`"
+            )
 
 
 def _start_of_last(data: bytes, end: int) -> int:

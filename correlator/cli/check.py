@@ -28,6 +28,7 @@ def _run(options: argparse.Namespace) -> int:
     from correlator.counting.jail_definition import format_span
     from correlator.ignores import parse_ignore_file
     from correlator.matching.pattern_review import review_filter
+    from correlator.reading import review_files
 
     site = load_site(options.config)
     faults = list(site.faults)
@@ -48,7 +49,10 @@ def _run(options: argparse.Namespace) -> int:
         {"filter": name, "pattern": pattern, "warning": warning}
         for name, definition in site.filters.items()
         if definition.whole_lines is None and not definition.where.startswith(str(vendor_folder("filters")))
-        for pattern, warning in sorted(set(review_filter(definition)))
+        for pattern, warning in (
+            *(("", warning) for warning in review_files(definition)),
+            *sorted(set(review_filter(definition))),
+        )
     ]
     if options.json:
         print_json(
@@ -94,7 +98,8 @@ def _run(options: argparse.Namespace) -> int:
     for note in site.notes:
         complain(f"note: {note}")
     for item in warnings:
-        complain(f"warning: filter {item['filter']}, pattern {item['pattern']!r}: {item['warning']}")
+        of = f", pattern {item['pattern']!r}" if item["pattern"] else ""
+        complain(f"warning: filter {item['filter']}{of}: {item['warning']}")
     for fault in faults:
         complain(f"fault: {fault}")
     print(f"{len(faults)} faults" if len(faults) != 1 else "1 fault")

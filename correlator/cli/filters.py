@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _LONGEST_SAMPLE = 1 << 20
 _LOGS = Path("/var/log")
-_USUAL_LOGS = ("/var/log/syslog", "/var/log/messages")
 
 
 class SampleError(PortwardError):
@@ -95,10 +94,12 @@ def _shelf(options: argparse.Namespace) -> dict[str, Path]:
 def _test(name: str, path: Path) -> tuple[dict[str, Any], list[Fault]]:
     from correlator.config.filter_references import open_filter
     from correlator.matching.pattern_review import review_filter
+    from correlator.reading import review_files
 
     definition, faults = open_filter(str(path.absolute()))
     is_ours = definition is not None and definition.whole_lines is None
     warnings = sorted(set(review_filter(definition))) if is_ours and definition is not None else []
+    warnings += [] if definition is None else [("", warning) for warning in review_files(definition)]
     result = {
         "filter": name,
         "file": str(path),
@@ -123,9 +124,8 @@ def _show(result: dict[str, Any], faults: Sequence[Fault]) -> None:
         print(f"          expected {printable(fault.expected)}")
         print(f"          got      {printable(fault.got)}")
     for item in result["warnings"]:
-        print(
-            f"        {colour('warning', 'warn')} pattern {item['pattern']!r}: {printable(item['warning'])}"
-        )
+        of = f"pattern {item['pattern']!r}: " if item["pattern"] else ""
+        print(f"        {colour('warning', 'warn')} {of}{printable(item['warning'])}")
 
 
 def _run_new(options: argparse.Namespace) -> int:
@@ -135,7 +135,7 @@ def _run_new(options: argparse.Namespace) -> int:
     lines = _samples(options.samples)
     name = options.name or ("mine" if options.samples == "-" else Path(options.samples).stem)
     path = Path(options.samples).absolute()
-    files = (str(path),) if path.is_relative_to(_LOGS) else _USUAL_LOGS
+    files = (str(path),) if path.is_relative_to(_LOGS) else ()
     try:
         draft = draft_filter(name, lines, files=files)
     except DraftError as exc:

@@ -23,6 +23,7 @@ from correlator.model import SECOND, Event, parse_source
 
 ARRIVED = 1_767_225_600 * SECOND
 MOST_SAMPLES = 3  # tests a pattern: more of the same prove no more
+_SYSLOG_FILES = ("/var/log/syslog", "/var/log/messages")
 _MOST_PATTERNS = 40
 _ALIKE = 0.6  # share of equal words above which two lines are of one kind
 VICTIMS = {4: "198.51.100.66", 6: "2001:db8:66::66"}
@@ -124,13 +125,19 @@ def draft_head(name: str, identifiers: Iterable[str], files: Sequence[str]) -> t
     return (
         f'description = "{name}: ..."',
         f"identifiers = {json.dumps(sorted(identifiers))}",
-        f"files       = {json.dumps(list(files))}",
+        f"files       = {json.dumps(list(files) or _usual_files(name, identifiers))}",
         "",
         "[jail]",
         "threshold = 5",
         'span      = "10m"',
         'block_for = "1h"',
     )
+
+
+def _usual_files(name: str, identifiers: Iterable[str]) -> list[str]:
+    """Return where such lines usually are: lines of no program count in no file of syslog's."""
+    own = [f"/var/log/{name}.log"] if "" in identifiers else []
+    return [*own, *(_SYSLOG_FILES if any(identifiers) else ())]
 
 
 def _patterns(shapes: list[_Shape], identifiers: set[str]) -> Iterator[str]:

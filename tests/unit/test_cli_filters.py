@@ -231,3 +231,29 @@ def test_explain_answers_each_object_at_once(run, tmp_path, monkeypatch):
         "sys.stdin", io.StringIO(json.dumps({"line": "Nov 22 14:29:22 vm knockd: tap from 192.0.2.1"}))
     )
     assert run(*command, "--option", "word=tap")[0] == 0
+
+
+def test_a_draft_names_files_in_which_its_lines_count(run, tmp_path):
+    """A log without programs is the application's own: in syslog's files its lines would be nobody's."""
+    for line, files in (
+        ("2026-11-23 08:01:02 refused 192.0.2.1", '["/var/log/mine.log"]'),
+        ("Nov 22 14:29:22 vm mine: refused 192.0.2.1", '["/var/log/syslog", "/var/log/messages"]'),
+    ):
+        (tmp_path / "samples").write_text(line + "\n")
+        assert (
+            f"files       = {files}\n" in run("filter", "new", "--from", str(tmp_path / "samples"), "mine")[1]
+        )
+
+
+def test_a_file_in_which_a_filter_can_read_nothing_is_a_warning(run, tmp_path):
+    """Everything else would look well: the file is followed, the tests pass, and no line ever counts."""
+    text = f'files = ["/var/log/syslog", "/var/log/mine.log"]\n{FAULTY}'.replace("192.0.2.2", "192.0.2.1")
+    (tmp_path / "filters/mine.toml").write_text(text)
+    (tmp_path / "portward.toml").write_text('enabled = ["mine"]\n')
+    expected = "warning: filter mine: nothing is read in /var/log/syslog: lines of no program are nobody's"
+    assert expected not in run("check")[2]
+    for own in ("", 'identifiers = [""]\n'):
+        plain = text.replace('identifiers = ["knockd"]\n', own).replace("Nov 22 14:29:22 vm knockd: ", "")
+        (tmp_path / "filters/mine.toml").write_text(plain)
+        assert expected in run("check")[2]
+        assert "warning nothing is read in /var/log/syslog" in run("filter", "test", "mine")[1]
