@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from correlator.matching.filters import Filter
 
 _FEW = 3
-_UNITS = {"strikes": "strikes", "weight": "points"}
 
 
 def explain_line(
@@ -114,9 +113,7 @@ def _judged(engine: Engine, event: Event) -> Iterator[dict[str, Any]]:
         yield {
             "jail": jail.name,
             "key": verdict.key,
-            "unit": f"{definition.field}s"
-            if definition.field
-            else _UNITS.get(definition.count.value, "strikes"),
+            "unit": definition.unit,
             "threshold": definition.threshold,
             "before": before[jail.name],
             "after": verdict.note,
@@ -142,7 +139,7 @@ def explanation_text(steps: dict[str, Any]) -> Iterator[str]:
     if len(others) > _FEW:
         yield f"others    {', '.join(others)}: they read other programs"
     for step in steps["jails"]:
-        before = f"{step['before']} {step['unit']} before"
+        before = f"{step['before']} before"
         yield f"jail      {step['jail']}: key {step['key']}, {before}, now {step['after']}"
         if step["decision"] is not None:
             yield f"decision  {colour(step['decision'], 'bad')}"

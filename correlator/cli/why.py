@@ -37,7 +37,7 @@ class Window:
     threshold: int
     span: Micros
     so_far: str
-    """`3 of 5 in 10m`, now."""
+    """`3 of 5 strikes in 10m`, now."""
     is_kept_back: bool
     """True where its window was reached and waits: the breaker was open, and anybody could have forged it."""
     newest: Micros | None

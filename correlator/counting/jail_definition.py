@@ -80,6 +80,14 @@ class JailDefinition:
     """Whom this jail alone never counts."""
 
     @property
+    def unit(self) -> str:
+        """What it counts, in words: `strikes`, `points`, or the counted field, such as `ports`."""
+        one = {Count.STRIKES: "strike", Count.WEIGHT: "point"}.get(self.count, self.field)
+        if self.threshold == 1:
+            return one
+        return f"{one}es" if one.endswith("s") else f"{one}s"
+
+    @property
     def is_keyed_by_source(self) -> bool:
         """Whether a key is one source, or a prefix of them; else it is something of ours that was struck."""
         return self.key in (Key.SOURCE, Key.PREFIX)

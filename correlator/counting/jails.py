@@ -64,7 +64,7 @@ class Jail:
             needed=(1 << len(definition.all_of)) - 1,
             max_keys=max_sources,
         )
-        self._out_of = f"of {definition.threshold} in {format_span(definition.span)}"
+        self._out_of = f"of {definition.threshold} {definition.unit} in {format_span(definition.span)}"
         self._kinds: dict[tuple[str, str], int] = {}
         self._max_sources = max_sources
         self._is_keyed_by_source = definition.is_keyed_by_source
@@ -161,7 +161,7 @@ class Jail:
         )
 
     def describe(self, measure: int, kinds: int) -> str:
-        """Return how far a window is, in words: `3 of 5 in 10m, nothing of portsentry`."""
+        """Return how far a window is, in words: `3 of 5 strikes in 10m, nothing of portsentry`."""
         if not self.definition.all_of:
             return f"{measure} {self._out_of}"
         missing = [kind for bit, kind in enumerate(self.definition.all_of) if not kinds >> bit & 1]

@@ -48,7 +48,7 @@ def test_explain_shows_every_step(run):
         "source    198.51.100.9",
         "field     port = 1",
         "ignore    no list names the source",
-        "jail      portscan: key 198.51.100.9, 0 strikes before, now 1 of 1 in 1h",
+        "jail      portscan: key 198.51.100.9, 0 before, now 1 of 1 strike in 1h",
         "decision  observe source=198.51.100.9",
     ):
         assert text in output

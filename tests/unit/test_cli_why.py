@@ -82,7 +82,9 @@ def test_why_not_counts_what_waits(run, remember):
     remember(700, 20, 10)
     status, output, _ = run("why-not", ADDRESS)
     assert status == 0
-    assert re.search(r"^jail scan \(key 198.51.100.9\): 2 of 3 in 10m, last 1\ds ago$", output, re.MULTILINE)
+    assert re.search(
+        r"^jail scan \(key 198.51.100.9\): 2 of 3 strikes in 10m, last 1\ds ago$", output, re.MULTILINE
+    )
     assert "  observes: this jail would block nothing" in output
     assert "  line      line 2 of 198.51.100.9  [/log+2]" in output
 
@@ -100,7 +102,7 @@ def test_why_not_tells_an_accounts_window(run, remember):
     remember(5, jail="account")
     status, output, _ = run("why-not", ADDRESS)
     assert status == 0
-    assert "jail account (key root): 4 of 5 in 10m, last " in output
+    assert "jail account (key root): 4 of 5 strikes in 10m, last " in output
     assert "line 0 of 198.51.100.9" in output
     assert "192.0.2.1" not in output
     assert "jail scan: nothing from it waits (portsentry)" in output
@@ -109,9 +111,7 @@ def test_why_not_tells_an_accounts_window(run, remember):
 def test_why_not_of_a_neighbour_in_the_prefix(run, remember):
     """What it is counted by has been struck with, though not by itself."""
     remember(5, source="2001:db8::1")
-    assert (
-        "jail scan (key 2001:db8::/64): 1 of 3 in 10m, none of it its own" in run("why-not", "2001:db8::2")[1]
-    )
+    assert "2001:db8::/64): 1 of 3 strikes in 10m, none of it its own" in run("why-not", "2001:db8::2")[1]
 
 
 @pytest.mark.parametrize(

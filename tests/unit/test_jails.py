@@ -57,7 +57,7 @@ def test_the_threshold_counts_to_its_number():
     """Two of three do nothing; the third decides, with all three as evidence."""
     jail = _jail(threshold=3, span=60 * SECOND)
     assert _judge(jail, _event(port=1)).decision is None
-    assert _judge(jail, _event(port=2, at=START + SECOND)).note == "2 of 3 in 1m"
+    assert _judge(jail, _event(port=2, at=START + SECOND)).note == "2 of 3 strikes in 1m"
     decision = _judge(jail, _event(port=3, at=START + 2 * SECOND)).decision
     assert isinstance(decision, Block)
     assert [evidence.line for evidence in decision.evidence] == ["probe of 1", "probe of 2", "probe of 3"]
@@ -162,7 +162,7 @@ def test_by_user_every_source_that_struck_is_denied():
     """Many sources that try one account are one attack, though none of them came twice."""
     jail = _jail(key=Key.USER, threshold=3)
     assert _judge(jail, _event("192.0.2.1", user="root")).decision is None
-    assert _judge(jail, _event("192.0.2.2", user="mail")).note == "1 of 3 in 1h"
+    assert _judge(jail, _event("192.0.2.2", user="mail")).note == "1 of 3 strikes in 1h"
     assert _judge(jail, _event("192.0.2.3", user="root", at=START + 1)).decision is None
     verdict = _judge(jail, _event("192.0.2.4", user="root", at=START + 2))
     assert [str(block.source) for block in verdict.decisions] == ["192.0.2.4", "192.0.2.3", "192.0.2.1"]
@@ -260,7 +260,7 @@ def test_all_of_wants_evidence_of_each_kind_within_the_span():
     jail = _jail(all_of=("sshd", "portsentry/scan"), threshold=2, span=60 * SECOND)
     for second in range(5):
         verdict = _judge(jail, _event(kind="sshd/failed", at=START + second * SECOND))
-    assert (verdict.decision, verdict.note) == (None, "5 of 2 in 1m, nothing of portsentry/scan")
+    assert (verdict.decision, verdict.note) == (None, "5 of 2 strikes in 1m, nothing of portsentry/scan")
     late = START + 64 * SECOND
     assert _judge(jail, _event(kind="portsentry/scan", at=late)).decision is None
     assert _judge(jail, _event(kind="portsentry/connect", at=late)).decision is None
@@ -362,7 +362,7 @@ def test_what_the_breaker_kept_back_is_decided_once_it_has_closed():
         _judge(jail, _event("198.51.100.1", spoofable=True, at=START + at))
         verdict = _judge(jail, _event("192.0.2.9", spoofable=True, at=START + at))
     assert (type(verdict.decision), verdict.is_settled) == (Ignore, False)
-    assert verdict.note.startswith("3 of 3 in 1h, kept back: breaker open")
+    assert verdict.note.startswith("3 of 3 strikes in 1h, kept back: breaker open")
     verdict = _judge(jail, _event("192.0.2.9", spoofable=True, at=START + 5))
     assert (verdict.decision, verdict.is_settled) == (None, False)
     later = _judge(jail, _event("192.0.2.9", spoofable=True, at=START + 62 * SECOND))
@@ -479,3 +479,18 @@ def test_growing_lengths_are_forgotten_with_time_and_bounded(monkeypatch):
     ]
     jail.advance(START + 120 * SECOND)
     assert len(jail._decider.escalation) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "unit"),
+    [
+        ({"threshold": 5}, "strikes"),
+        ({"threshold": 1}, "strike"),
+        ({"threshold": 5, "count": Count.WEIGHT}, "points"),
+        ({"threshold": 5, "count": Count.DISTINCT, "field": "port"}, "ports"),
+        ({"threshold": 5, "count": Count.DISTINCT, "field": "status"}, "statuses"),
+    ],
+)
+def test_what_is_counted_has_a_name(settings, unit):
+    """So `explain` can say `3 of 5 ports in 1m`."""
+    assert JailDefinition("x", "", ("f",), **settings).unit == unit
