@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from correlator.counting.breaker import Breaker
 from correlator.counting.jails import Count, Jail, JailDefinition, Key, format_span
 from correlator.model import SECOND, Block, Event, Evidence, Ignore, parse_source
