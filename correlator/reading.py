@@ -172,19 +172,19 @@ class Reader:
         data, arrived = chunk.data, chunk.arrived
         for start, end in self._prefilter_of(route).candidates(data, identifier=chunk.identifier):
             counters.candidates += 1
-            shown = data[start : min(end, start + self._max_line)].decode("utf-8", "surrogateescape")
             is_long = end - start > self._max_line
             if is_long and not self._may_be_record(end - start, route):
-                self._refuse_long(Evidence(arrived, chunk.origin, chunk.offset + start, shown), counters)
+                text = data[start : start + self._max_line].decode("utf-8", "surrogateescape")
+                self._refuse_long(Evidence(arrived, chunk.origin, chunk.offset + start, text), counters)
                 continue
-            text = data[start:end].decode("utf-8", "surrogateescape") if is_long else shown
+            text = shown = data[start:end].decode("utf-8", "surrogateescape")
             header = Header("", "", chunk.identifier, "", text) if chunk.identifier else parse_header(text)
             stamp = self._stamps.read(header.stamp, arrived)
             if header.identifier in LAST_REPEATED_BY and (repeats := repeats_of_last(header)) > 0:
                 header = parse_header(self._line_before(chunk, start, route))._replace(repeats=repeats)
             readers = route.readers(header.identifier)
             if is_long:
-                readers = _record_readers(readers, header.body)
+                readers, shown = _record_readers(readers, header.body), text[: self._max_line]
             if readers:
                 at = self._instant(stamp, chunk, counters)
                 line = Line(header, Evidence(at, chunk.origin, chunk.offset + start, shown), arrived=arrived)
@@ -240,7 +240,9 @@ class Reader:
                     laid_out[filter_.layout] = self._lay_out(line, filter_.layout, arrived, counters)
                 own = laid_out[filter_.layout]
             answer = filter_.read(own)
-            for each in (answer, *filter_.late) if filter_.late else (answer,):
+            if answer is None and not filter_.late:
+                continue
+            for each in (answer, *filter_.late):
                 if each is None:
                     continue
                 if not isinstance(each, Event):

@@ -237,41 +237,42 @@ class Filter:
 
     def read(self, line: Line) -> Event | Unreadable | None:
         """Return what the line says to this filter; those of one log are given in their order."""
-        if self._connections is None:
-            return self._answer(line)
-        connections, evidence = self._connections, line.evidence
-        self.told, self.late = "", ()
+        connections, body = self._connections, line.header.body
+        if connections is not None:
+            self.told, self.late = "", ()
+            connections.advance(line.evidence.at)
+        try:
+            for pattern in self._by_beginning.get(body[:_KEY], self._beginning_anyhow):
+                if pattern.literal not in body or not body.startswith(pattern.beginnings or ""):
+                    continue  # another pattern brought the line here; this is far cheaper than an expression
+                if self.quarantined and pattern.name in self.quarantined:
+                    continue
+                fields = pattern.find(line, self._search)
+                if fields is not None:
+                    if self._has_ignores and self._is_ignored(line):
+                        return None
+                    if connections is not None and SOURCE not in fields:
+                        return self._of_connection(connections, pattern.definition, line, fields)
+                    return self._event(pattern.definition, fields, line)
+            if line.trouble and any(pattern.literal in body for pattern in self._patterns):
+                return Unreadable(self.name, line.trouble, line.evidence)
+            if not self.definition.claims or self.definition.claims not in body or self._is_ignored(line):
+                return None
+            return Unreadable(self.name, "no pattern understands it", line.evidence)
+        finally:
+            if connections is not None:
+                self._note(connections, line)
+
+    def _note(self, connections: OpenConnections, line: Line) -> None:
+        """Take what a line tells of a connection, and what that makes known of earlier lines."""
         if CONNECTION in self.quarantined:
-            return self._answer(line)
-        connections.advance(evidence.at)
-        answer = self._answer(line)
-        told, released = connections.note(line.header, evidence.origin, evidence.at, self._search)
+            return
+        told, released = connections.note(line, self._search)
         self.told = told or self.told
         late: list[Event | Unreadable | None] = [self._nobodys(held.line) for held in connections.given_up]
         late += [self._of_connection(connections, held.pattern, held.line, held.fields) for held in released]
         self.late = [each for each in late if each is not None]
         connections.given_up.clear()
-        return answer
-
-    def _answer(self, line: Line) -> Event | Unreadable | None:
-        body = line.header.body
-        for pattern in self._by_beginning.get(body[:_KEY], self._beginning_anyhow):
-            if pattern.literal not in body or not body.startswith(pattern.beginnings or ""):
-                continue  # another pattern brought the line here; this is far cheaper than an expression
-            if self.quarantined and pattern.name in self.quarantined:
-                continue
-            fields = pattern.find(line, self._search)
-            if fields is not None:
-                if self._has_ignores and self._is_ignored(line):
-                    return None
-                if SOURCE not in fields and self._connections is not None:
-                    return self._of_connection(self._connections, pattern.definition, line, fields)
-                return self._event(pattern.definition, fields, line)
-        if line.trouble and any(pattern.literal in body for pattern in self._patterns):
-            return Unreadable(self.name, line.trouble, line.evidence)
-        if not self.definition.claims or self.definition.claims not in body or self._is_ignored(line):
-            return None
-        return Unreadable(self.name, "no pattern understands it", line.evidence)
 
     def _is_ignored(self, line: Line) -> bool:
         record, body = line.record, line.header.body
@@ -295,14 +296,13 @@ class Filter:
         fields: Mapping[str, str],
     ) -> Event | Unreadable | None:
         """Return what happened on a connection, its source known from another line."""
-        evidence = line.evidence
-        known = connections.find(line.header, evidence.origin, fields, evidence.at)
+        known = connections.find(line, fields)
         if known is None:
-            if connections.hold(line.header, evidence.origin, Held(pattern, line, fields), evidence.at):
+            if connections.hold(Held(pattern, line, fields)):
                 self.told = "waits for the line that begins its connection"
                 return None
             return self._nobodys(line)
-        shown = replace(evidence, line=f"{evidence.line} [{known.beginning}]")
+        shown = replace(line.evidence, line=f"{line.evidence.line} [{known.beginning}]")
         return self._event(pattern, {**known.fields, **fields}, line._replace(evidence=shown))
 
     def _nobodys(self, line: Line) -> Unreadable:

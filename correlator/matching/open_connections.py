@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from correlator.lines.syslog import Header
 from correlator.matching.needs import Need
 from correlator.matching.patterns import (
     SOURCE,
@@ -140,48 +139,48 @@ class OpenConnections:
                 return
             self.given_up += self._waiting.pop(key).held
 
-    def note(self, header: Header, origin: str, at: Micros, search: Search) -> tuple[str, Sequence[Held]]:
+    def note(self, line: Line, search: Search) -> tuple[str, Sequence[Held]]:
         """Take what a line tells of a connection.
 
         Return in words what that is, empty for nothing, and the lines that waited for this one.
         """
-        fields = _find(self._begins, header.body, search)
+        fields = _find(self._begins, line, search)
         if fields is not None:
-            return self._begin(_key(header, origin, fields), header.body, fields, at)
-        fields = _find(self._tells, header.body, search)
+            return self._begin(line, fields)
+        fields = _find(self._tells, line, search)
         if fields is not None:
-            return self._tell(_key(header, origin, fields), fields, at), ()
-        fields = _find(self._ends, header.body, search)
+            return self._tell(_key(line, fields), fields, line.evidence.at), ()
+        fields = _find(self._ends, line, search)
         if fields is None:
             return "", ()
-        key = _key(header, origin, fields)
+        key = _key(line, fields)
         known = None if key is None else self._known.pop(key, None)
         return "ends a connection" + ("" if known is None else f" of {known.fields[SOURCE]}"), ()
 
-    def find(self, header: Header, origin: str, fields: Mapping[str, str], at: Micros) -> Known | None:
+    def find(self, line: Line, fields: Mapping[str, str]) -> Known | None:
         """Return what is known of the connection that a line's fields name."""
-        key = _key(header, origin, fields)
+        key, at = _key(line, fields), line.evidence.at
         known = self._get(key, at)
         if key is not None and known is not None:
             self._keep(key, known, at)
         return known
 
-    def hold(self, header: Header, origin: str, held: Held, at: Micros) -> bool:
+    def hold(self, held: Held) -> bool:
         """Keep a line for when its connection begins; False where that is not waited for."""
-        waiting = self._wait(_key(header, origin, held.fields), at)
+        waiting = self._wait(_key(held.line, held.fields), held.line.evidence.at)
         if waiting is None or len(waiting.held) >= _MOST_HELD:
             return False
         waiting.held.append(held._replace(fields={**waiting.fields, **held.fields}))
         return True
 
-    def _begin(
-        self, key: Key | None, body: str, fields: Mapping[str, str], at: Micros
-    ) -> tuple[str, Sequence[Held]]:
+    def _begin(self, line: Line, fields: Mapping[str, str]) -> tuple[str, Sequence[Held]]:
+        key, at = _key(line, fields), line.evidence.at
         if key is None:
             return "begins a connection that nothing names", ()
         waiting = self._waiting.pop(key, None)
         told = {} if waiting is None else waiting.fields
-        self._keep(key, Known(at, body[:_LONGEST_TEXT], {**told, **_bounded(fields)}), at)
+        beginning = line.header.body[:_LONGEST_TEXT]
+        self._keep(key, Known(at, beginning, {**told, **_bounded(fields)}), at)
         return f"begins a connection of {fields[SOURCE]}", () if waiting is None else waiting.held
 
     def _tell(self, key: Key | None, fields: Mapping[str, str], at: Micros) -> str:
@@ -225,21 +224,22 @@ def _pattern(expression: str, *needs: str) -> TextPattern:
     return TextPattern(PatternDefinition(CONNECTION, expression), needs=needs)
 
 
-def _find(patterns: Sequence[TextPattern], body: str, search: Search) -> dict[str, str] | None:
+def _find(patterns: Sequence[TextPattern], line: Line, search: Search) -> dict[str, str] | None:
+    body = line.header.body
     for pattern in patterns:
         if pattern.literal not in body or not body.startswith(pattern.beginnings or ""):
             continue
-        if (fields := pattern.find_in(body, search)) is not None:
+        if (fields := pattern.find(line, search)) is not None:
             return fields
     return None
 
 
-def _key(header: Header, origin: str, fields: Mapping[str, str]) -> Key | None:
+def _key(line: Line, fields: Mapping[str, str]) -> Key | None:
     """Return what names a connection; None where nothing does, or a stranger's name of any length would."""
-    name = fields.get(CONNECTION, "")
+    header, name = line.header, fields.get(CONNECTION, "")
     if not (header.pid or name) or len(name) > _LONGEST_NAME:
         return None
-    return (origin, header.host, header.pid, name)
+    return (line.evidence.origin, header.host, header.pid, name)
 
 
 def _bounded(fields: Mapping[str, str]) -> dict[str, str]:

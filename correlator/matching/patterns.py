@@ -148,10 +148,7 @@ class TextPattern:
 
     def find(self, line: Line, search: Search) -> dict[str, str] | None:
         """Return the fields, or None where the pattern is not in the line."""
-        return self.find_in(line.header.body, search)
-
-    def find_in(self, body: str, search: Search) -> dict[str, str] | None:
-        """Return the fields, or None where the pattern is not in a body."""
+        body = line.header.body
         if len(body) <= _SHORT and self.is_quick:
             found = self.compiled.search(body)
         else:
