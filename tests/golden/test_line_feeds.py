@@ -15,7 +15,14 @@ LOGS = Path(__file__).parent / "filters" / "linefeeds"
 EXPECTED: dict[str, dict[str, list[str]]] = json.loads((LOGS / "expected.json").read_text())
 ARRIVED = 1_796_034_800 * SECOND
 BYSTANDER = "198.51.100.66"
-RAW = {"mariadb-10.11.log", "monit-5.33.log", "murmur-1.3.log", "postgresql-15.log", "xrdp-0.9.log"}
+RAW = {
+    "mariadb-10.11.log",
+    "monit-5.33.log",
+    "murmur-1.3.log",
+    "postgresql-15.log",
+    "proftpd-1.3.8-sftp.log",
+    "xrdp-0.9.log",
+}
 """Logs in which a filter takes the stranger's line for the daemon's."""
 
 

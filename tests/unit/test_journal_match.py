@@ -1,5 +1,7 @@
 """Which journal entries a filter reads, and that nobody else can be taken for the kernel."""
 
+from pathlib import Path
+
 import pytest
 
 from correlator.config.filters import load_filter
@@ -116,6 +118,18 @@ def test_other_conditions_than_the_kernels(tmp_path):
         definition, _faults = _load(tmp_path, journal, identifier="fw")
         assert Filter(definition).takes(_entry(identity, "fw")) is expected
         assert not Filter(definition).takes(_entry(identity, "other"))
+
+
+@pytest.mark.parametrize(
+    ("uid", "transport", "is_read"),
+    [("0", "syslog", True), ("0", "stdout", False), ("1000", "syslog", False)],
+)
+def test_sshd_is_root_and_speaks_through_syslog(uid, transport, is_read):
+    """What `sshd -e` prints has strangers' line feeds in it, and systemd makes entries of such lines."""
+    definition, _faults = load_filter(Path(__file__).parents[2] / "filters/sshd.toml")
+    body = "Failed password for root from 192.0.2.1 port 5 ssh2"
+    entry = Entry(NOW, "vm", "sshd", "7", body, {"_UID": uid, "_TRANSPORT": transport})
+    assert Filter(definition).takes(entry) is is_read
 
 
 def test_a_message_over_the_bound_is_counted_and_shown(tmp_path):
