@@ -23,6 +23,12 @@ from correlator.model import SECOND, Event, parse_source
 
 ARRIVED = 1_767_225_600 * SECOND
 MOST_SAMPLES = 3  # tests a pattern: more of the same prove no more
+_LIKE_A_DATE = re.compile(r"\W{0,2}(?!\d{1,3}(?:\.\d{1,3}){3}\b)(?:\d{1,4}[-./:]\d\d(?!\d)|[A-Z]\d{4} )")
+_ABOUT_DATES = (
+    "# These lines begin with what may be a date, of a form that is not known: their arrival is their time,",
+    "# and the date stands in the expressions. Say how it is written and take it out, for instance",
+    '# dates = ["%d.%m.%Y %H:%M:%S"]',
+)
 _SYSLOG_FILES = ("/var/log/syslog", "/var/log/messages")
 _MOST_PATTERNS = 40
 _ALIKE = 0.6  # share of equal words above which two lines are of one kind
@@ -97,8 +103,10 @@ def draft_text_filter(name: str, lines: Iterable[str], *, files: Sequence[str]) 
     shapes: list[_Shape] = []
     identifiers: set[str] = set()
     missed = 0
+    has_own_date = False
     for line in lines:
         header = parse_header(line)
+        has_own_date |= not header.stamp and _LIKE_A_DATE.match(header.body) is not None
         pieces = _take_apart(header.body)
         if pieces is None or not _is_text(line):
             missed += 1
@@ -115,6 +123,7 @@ def draft_text_filter(name: str, lines: Iterable[str], *, files: Sequence[str]) 
     head = [
         f"# Drafted from {count} sample line{'s' * (count > 1)}: look it through before it may block.",
         *([f"# {missed} without an address, or not of UTF-8, were left out."] if missed else []),
+        *(_ABOUT_DATES if has_own_date else ()),
         *draft_head(name, identifiers, files),
     ]
     return "\n".join((*head, *_patterns(shapes, identifiers))) + "\n"

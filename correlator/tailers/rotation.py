@@ -18,7 +18,7 @@ from correlator.tailers.opened import OpenFile, Position, open_file
 from correlator.tailers.unpack import SUFFIXES
 
 _PACKED = "(?:" + "|".join(map(re.escape, SUFFIXES)) + ")?"
-_DATE = r"[.-]\d{4}-?\d\d-?\d\d(?:[-_.T]?\d{2,10})?"
+_DATE = r"[.-]\d{4}-?\d\d-?\d\d(?:[-_.T]?\d{2,10}){0,2}"
 _NUMBER = r"\.\d{1,5}"
 _OLDDIR = re.compile(rb'^\s*olddir\s+"?([^\s"]+)', re.MULTILINE)
 _MOST_CONFIGURATIONS = 500

@@ -257,3 +257,24 @@ def test_a_file_in_which_a_filter_can_read_nothing_is_a_warning(run, tmp_path):
         (tmp_path / "filters/mine.toml").write_text(plain)
         assert expected in run("check")[2]
         assert "warning nothing is read in /var/log/syslog" in run("filter", "test", "mine")[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "is_said"),
+    [
+        ("30.11.2026 05:12:44 login failed from 192.0.2.1", True),
+        ("W1130 05:12:44.1 1234 auth.go:55] login failed from 192.0.2.1", True),
+        ("05:12:44.120 login failed from 192.0.2.1", True),
+        ("2026-11-30 05:12:44 login failed from 192.0.2.1", False),
+        ("192.0.2.1 login failed", False),
+        ("404 login failed from 192.0.2.1", False),
+        ("Nov 22 14:29:22 vm mine: 05:12 login failed from 192.0.2.1", False),
+    ],
+)
+def test_a_draft_says_where_a_date_is_not_known(run, tmp_path, line, is_said):
+    """Else part of a date would stand in the expression, and tomorrow's lines would not match it."""
+    (tmp_path / "samples").write_text(line + "\n")
+    draft = run("filter", "new", "--from", str(tmp_path / "samples"), "mine")[1]
+    assert ("what may be a date, of a form that is not known" in draft) is is_said
+    (tmp_path / "filters/mine.toml").write_text(draft)
+    assert run("filter", "test", "mine")[0] == 0

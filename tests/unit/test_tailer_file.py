@@ -634,7 +634,13 @@ def test_another_logs_rotation_in_a_common_folder_is_not_ours(log, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["alert-20260102.log", "alert.log-2026-01-02", "alert.log.20260102", "alert.log-20260102-1767312000"],
+    [
+        "alert-20260102.log",
+        "alert.log-2026-01-02",
+        "alert.log.20260102",
+        "alert.log-20260102-1767312000",
+        "alert-2026010205-1767312000.log",
+    ],
 )
 def test_dated_names_are_rotations(log, name):
     """Logrotate's `dateext`, with `extension` and with usual forms of `dateformat`."""
