@@ -34,7 +34,7 @@ from correlator.tailers.opened import OpenFile, Position, open_file
 from correlator.tailers.piece import Piece
 from correlator.tailers.rotation import Found, Sibling, close_unused, find_siblings, match_positions
 
-_LEAST_BYTES, _READ_BYTES = 1 << 13, 1 << 18
+_LEAST_BYTES, _FIRST_BYTES, _READ_BYTES = 1 << 8, 1 << 13, 1 << 18
 _RETIRE_AFTER: Micros = 10 * SECOND
 _STALE_AFTER: Micros = 30 * SECOND
 _CTIME_SLACK: Micros = SECOND  # file times come from a coarser clock than ours
@@ -71,7 +71,7 @@ class FileTailer:
         self.kind = "file"
         self.real = self.origin
         """Where it lies, links followed, when it was opened last: under that name events tell of it."""
-        self.piece = Piece(_LEAST_BYTES, _READ_BYTES)
+        self.piece = Piece(_LEAST_BYTES, _FIRST_BYTES, _READ_BYTES)
         self._configuration = configuration
         self.rotations = 0
         self.truncations = 0

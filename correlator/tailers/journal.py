@@ -24,7 +24,7 @@ from correlator.model import JOURNAL, NO_FIELDS, SECOND, Entries, Entry, Micros
 from correlator.tailers.piece import Piece
 
 _ROOTS = (Path("/run/log/journal"), Path("/var/log/journal"))
-_LEAST, _PIECE = 32, 512
+_LEAST, _FIRST, _PIECE = 1, 32, 512
 _SCANNED = 8192
 _PIECE_BYTES = 1 << 20
 _LONGEST_BODY = 1 << 18
@@ -84,7 +84,7 @@ class JournalTailer:
         files: Sequence[Path] = (),
     ) -> None:
         self.wanted = wanted
-        self.piece = Piece(_LEAST, _PIECE)
+        self.piece = Piece(_LEAST, _FIRST, _PIECE)
         self.scanned = 0
         """Entries looked at, of whomever."""
         self.losses = 0

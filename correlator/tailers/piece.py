@@ -14,11 +14,14 @@ _TOO_LONG: Micros = SECOND // 25
 
 
 class Piece:
-    """The size of the next piece, from `least`, with which it begins, to `most`."""
+    """The size of the next piece, from `least` to `most`; it begins with `first`.
 
-    def __init__(self, least: int, most: int) -> None:
-        self.size = self._least = least
-        self._most = most
+    The least is no more than a line or two: each may take a pattern up to its time limit.
+    """
+
+    def __init__(self, least: int, first: int, most: int) -> None:
+        self.size = first
+        self._least, self._most = least, most
 
     def note(self, took: Micros) -> None:
         """Learn how long the last one took whoever got it."""

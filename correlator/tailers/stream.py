@@ -14,7 +14,7 @@ from typing import Any
 from correlator.model import STDIN, Chunk, Micros
 from correlator.tailers.piece import Piece
 
-_LEAST_BYTES, _READ_BYTES = 1 << 13, 1 << 16
+_LEAST_BYTES, _FIRST_BYTES, _READ_BYTES = 1 << 8, 1 << 13, 1 << 16
 _PIECES = 8
 _MAX_LINE_BYTES = 1 << 18
 
@@ -30,7 +30,7 @@ class StreamTailer:
     def __init__(self, descriptor: int, identifier: str = "") -> None:
         """Take an open descriptor; with `identifier`, lines are bare messages of that program."""
         self.descriptor = descriptor
-        self.piece = Piece(_LEAST_BYTES, _READ_BYTES)
+        self.piece = Piece(_LEAST_BYTES, _FIRST_BYTES, _READ_BYTES)
         self.is_over = False
         """Nothing can come any more."""
         self.long_lines = 0

@@ -319,18 +319,32 @@ def test_a_log_that_costs_much_gives_smaller_pieces(site):
     assert max(sizes) > 200_000  # and what costs nothing comes in large ones again
 
 
+def test_lines_that_take_a_pattern_to_its_limit_come_one_by_one(site):
+    """Somebody who found the slow pattern of a site must not hide a scan behind a few lines."""
+    site.start({"slow.log": ("slow",)})
+    site.write("slow.log", "".join(f"{number:0100}\n" for number in range(300)))
+    counts = []
+    while not counts or site.sources.is_busy:
+        site.now += SECOND
+        for arrived in site.sources.read():
+            counts.append(arrived.data.count(b"\n"))
+            site.now += counts[-1] * SECOND // 20
+    assert sum(counts) == 300
+    assert max(counts[3:]) <= 3
+
+
 @pytest.mark.parametrize(
     ("took", "sizes"),
     [
         ([0, 0, 0, 0], [16, 32, 64, 100, 100]),
-        ([0, 0, SECOND, 0], [16, 32, 64, 16, 32]),
+        ([0, 0, SECOND, 0], [16, 32, 64, 2, 4]),
         ([0, 0, SECOND // 20, SECOND // 50], [16, 32, 64, 25, 25]),
-        ([-SECOND, SECOND], [16, 32, 16]),
+        ([-SECOND, SECOND], [16, 32, 2]),
     ],
 )
 def test_pieces_grow_while_they_are_cheap_and_shrink_at_once(took, sizes):
     """Between least and most; a clock that is set back only makes them grow."""
-    piece = Piece(16, 100)
+    piece = Piece(2, 16, 100)
     got = [piece.size]
     for each in took:
         piece.note(each)
