@@ -16,6 +16,8 @@ EXPECTED: dict[str, dict[str, list[str]]] = json.loads((LOGS / "expected.json").
 ARRIVED = 1_796_034_800 * SECOND
 BYSTANDER = "198.51.100.66"
 RAW = {
+    "asterisk-22-security.log",
+    "asterisk-22.log",
     "mariadb-10.11.log",
     "monit-5.33.log",
     "murmur-1.3.log",
