@@ -32,7 +32,8 @@ SLOW_SECONDS = 5.0
 LINES_A_TURN = 32
 
 _RECEIVE_BYTES = 1 << 16
-_PAGE_BYTES = MAX_LINE - 1024
+_PAGE_BYTES = 1 << 14
+"""Of a list, made in one turn: some milliseconds of work, however many lists are asked for."""
 
 
 class Connection:
@@ -112,12 +113,12 @@ class Connection:
         self._pages.append(pages)
 
     def flush(self, now: float) -> bool:
-        """Send what the client takes; false where it has gone, or takes too little."""
-        while True:
-            self._fill()
-            if not self._waiting:
-                self._stuck_since = None
-                return True
+        """Send what the client takes, of a list one page; false where it has gone, or takes too little.
+
+        However fast it takes them: between two pages everybody else has a turn.
+        """
+        self._fill()
+        while self._waiting:
             try:
                 sent = self.socket.send(self._waiting)
             except BlockingIOError:
@@ -126,13 +127,15 @@ class Connection:
                 return False
             del self._waiting[:sent]
             self._stuck_since = None
+        self._stuck_since = now if self._pages else None  # the kernel may have taken what nobody reads
+        return True
 
     def is_stuck(self, now: float) -> bool:
         """Return whether the client has let something lie for too long."""
         return self._stuck_since is not None and now - self._stuck_since > SLOW_SECONDS
 
     def _fill(self) -> None:
-        while self._pages and len(self._waiting) < HIGH_WATER:
+        if self._pages and len(self._waiting) < HIGH_WATER:
             page = next(self._pages[0], None)
             if page is None:
                 del self._pages[0]

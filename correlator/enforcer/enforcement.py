@@ -13,7 +13,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import chain
 from typing import Any, assert_never
 
 from correlator.enforcer import lines
@@ -26,6 +25,7 @@ from correlator.enforcer.holdings import as_told, new_block
 from correlator.enforcer.in_force import InForce
 from correlator.enforcer.keeping import BackendError, Keeping
 from correlator.enforcer.never_block import NeverBlock
+from correlator.enforcer.pending import MOST as MOST_PENDING
 from correlator.enforcer.pending import Later, Pending
 from correlator.enforcer.plans import Add, Change, Exists, Extend, Refuse, Until, outlasts
 from correlator.enforcer.protocol import BlockInForce, BlockRequest, Mend
@@ -37,6 +37,8 @@ from correlator.errors import Fault
 from correlator.model import SECOND, Micros, Outcome, OutcomeKind, Source
 from correlator.settings import EnforcerSettings
 from correlator.store.blocks import BlockRow, BlockStore
+
+_READ_AT_ONCE = 50
 
 
 class Enforcement:
@@ -225,19 +227,18 @@ class Enforcement:
         return mend
 
     def blocks(self) -> Iterator[BlockInForce]:
-        """Yield the blocks in force, as they are at the call, oldest first."""
-        holdings = self._in_force.holdings
-        written = [
-            row
-            for row in self._store.in_force()
-            if (held := holdings.find(row.source)) is not None and held.number == row.number
-        ]
-        unwritten = [
-            block
-            for block in self._unwritten.in_force()
-            if (held := holdings.find(block.source)) is not None and held.request == block.request
-        ]
-        return chain(map(as_told, written), map(as_told, unwritten))
+        """Yield the blocks in force, oldest first; whoever takes his time gets what is true by then."""
+        number = 0
+        while rows := self._store.in_force_after(number, _READ_AT_ONCE):
+            for row in rows:
+                held = self._in_force.holdings.find(row.source)
+                if held is not None and held.number == row.number:
+                    yield as_told(row)
+            number = rows[-1].number
+        for block in self._unwritten.in_force():
+            held = self._in_force.holdings.find(block.source)
+            if held is not None and held.request == block.request:
+                yield as_told(block)
 
     def blocked_lines(self) -> list[tuple[str, str]]:
         """Return the blocked file's lines, each with the mode that saw the source."""
@@ -286,6 +287,9 @@ class Enforcement:
                     self._store.mark_failed(known.number, reason, now=now)
                 return outcome_of(request, OutcomeKind.REFUSED, None, reason), True
             case Add(swallows=swallows) | Extend(swallows=swallows):
+                if len(self._pending) >= MOST_PENDING:
+                    detail = f"{MOST_PENDING} blocks wait for their actions already"
+                    return outcome_of(request, OutcomeKind.FAILED, None, detail), True
                 if known is None:
                     number = self._store.request(row)
                 else:
@@ -313,7 +317,7 @@ class Enforcement:
         self._never_block.refresh(now)
         if self._never_block.generation == self._looked_at:
             return Change()
-        sources = self._in_force.holdings.sources()
-        reasons = {one: why for one in sources if (why := self._never_block.find(one, now))}
+        touched = self._in_force.holdings.touched_by(self._never_block.sources())
+        reasons = {one: why for one in touched if (why := self._never_block.find(one, now))}
         self._looked_at = self._never_block.generation
         return self._in_force.let_go(reasons, now) if reasons else Change()

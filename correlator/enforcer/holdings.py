@@ -63,6 +63,16 @@ class Holdings:
         """Return the sources that are denied, as they are now."""
         return list(self._held)
 
+    def touched_by(self, others: Iterable[Source]) -> list[Source]:
+        """Return the sources that are denied and that one of `others` is, lies in, or covers."""
+        found: dict[Source, None] = {}
+        for other in others:
+            found.update(dict.fromkeys(self.belief.covering(other)))
+            found.update(dict.fromkeys(self.belief.within(other)))
+            if other in self._held:
+                found[other] = None
+        return list(found)
+
     def lines(self) -> list[tuple[str, str]]:
         """Return the blocked file's lines, each with the mode that saw the source."""
         return [(held.mode, held.line) for held in self._held.values()]

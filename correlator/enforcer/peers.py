@@ -17,6 +17,9 @@ from correlator.enforcer import protocol
 
 MOST_LOOKERS = 8
 """Of those who may only look at once: the correlator must always find a place."""
+KEPT_FOR_ROOT = 4
+"""Places that nobody else gets: whoever locked himself out must be able to release himself, whatever the
+correlator does."""
 _PEER = struct.Struct("=iii")
 _LOOKS = (protocol.ListRequest, protocol.StatusRequest, protocol.WatchRequest)
 
@@ -28,6 +31,7 @@ class Peer:
     name: str
     may_look: bool
     may_change: bool
+    is_root: bool = False
 
     def may_ask(self, request: protocol.Request) -> bool:
         """True where this user may make this request."""
@@ -41,11 +45,15 @@ def find_peer(connected: socket.socket, *, allowed: AbstractSet[str], group: int
     """
     packed = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
     _process, user_id, main_group = _PEER.unpack(packed)
-    groups = {main_group}
+    if user_id == 0:
+        return Peer("root", may_look=True, may_change=True, is_root=True)
+    if user_id == os.geteuid():
+        return Peer(str(user_id), may_look=True, may_change=True)
     try:
         name = pwd.getpwuid(user_id).pw_name
-        groups |= {*os.getgrouplist(name, main_group)}
     except KeyError:
-        name = str(user_id)
-    may_change = user_id in {0, os.geteuid()} or name in allowed
-    return Peer(name, may_change or group in groups, may_change)
+        return Peer(str(user_id), may_look=group == main_group, may_change=False)
+    if name in allowed:
+        return Peer(name, may_look=True, may_change=True)
+    # the list of somebody's groups may be asked of another host: not for those who come most
+    return Peer(name, may_look=group in {main_group, *os.getgrouplist(name, main_group)}, may_change=False)

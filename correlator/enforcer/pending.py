@@ -20,6 +20,8 @@ from correlator.enforcer.unwritten import Unwritten
 from correlator.model import Micros, Outcome, OutcomeKind, Source
 from correlator.store.blocks import BlockRow, BlockState, BlockStore
 
+MOST = 10_000
+"""Rows that wait at once; whoever asks for more has them fail."""
 Later = Callable[[Outcome], None]
 """Takes the outcome of a request whose actions take their time."""
 TakenUp = tuple[BlockRow, list[tuple[int, str]]]
@@ -50,6 +52,9 @@ class Pending:
         self._unwritten = unwritten
         self._disk = disk
         self._waiting: dict[int, list[Later]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     def __contains__(self, number: int) -> bool:
         return number in self._waiting

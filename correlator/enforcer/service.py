@@ -30,7 +30,7 @@ from correlator.enforcer.keeping import BackendError
 from correlator.enforcer.lines import Printer
 from correlator.enforcer.never_block import NeverBlock
 from correlator.enforcer.nftables import NftablesBackend
-from correlator.enforcer.peers import MOST_LOOKERS, Peer, find_peer
+from correlator.enforcer.peers import KEPT_FOR_ROOT, MOST_LOOKERS, Peer, find_peer
 from correlator.enforcer.records import Records
 from correlator.enforcer.runner import Runner
 from correlator.enforcer.tripwire import Tripwire
@@ -47,6 +47,7 @@ from correlator.store.blocks import BlockStore
 MOST_CLIENTS = 32
 
 _BACKLOG = 128
+_MOST_NAMES = 64
 _CLOCK_STEP: Micros = SECOND
 _LONGEST_SLEEP = 1.0  # as often we look who is never blocked, before a request has to
 _MAY_LOOK = "this user may look and change nothing: ask as root"
@@ -107,6 +108,8 @@ class Service:
         self._listener = listener
         self._group = os.stat(settings.paths.enforcer_socket).st_gid
         self._clients: set[Connection] = set()
+        self._turned_away: set[str] = set()
+        """Users of whom that was said: it is once a life, however often they come."""
         self._is_stopping = False
         self._is_told_to_sync = False
         self._faults: tuple[str, ...] = ()
@@ -259,9 +262,11 @@ class Service:
     def _why_not(self, peer: Peer) -> str:
         """Return why this user gets no connection, empty where they do."""
         if not peer.may_look:
-            self._complain(f"user {peer.name} was turned away: not one of allowed_users in the settings")
+            if peer.name not in self._turned_away and len(self._turned_away) < _MOST_NAMES:
+                self._turned_away.add(peer.name)
+                self._complain(f"user {peer.name} was turned away: not one of allowed_users in the settings")
             return "this user may not ask"
-        if len(self._clients) >= MOST_CLIENTS:
+        if len(self._clients) >= MOST_CLIENTS - (0 if peer.is_root else KEPT_FOR_ROOT):
             return f"at most {MOST_CLIENTS} clients at once"
         lookers = sum(not client.peer.may_change for client in self._clients)
         if not peer.may_change and lookers >= MOST_LOOKERS:

@@ -266,6 +266,10 @@ class BlockStore:
         """Yield the rows in force, oldest first."""
         return self._iterate("WHERE state = 'done' ORDER BY number")
 
+    def in_force_after(self, number: int, limit: int) -> tuple[BlockRow, ...]:
+        """Return the oldest rows in force that are younger than row `number`."""
+        return tuple(self._rows("WHERE state = 'done' AND number > ? ORDER BY number LIMIT ?", number, limit))
+
     def carried_out_by(self, action: str) -> Iterator[BlockRow]:
         """Yield the rows in force that an action other than the kernel's own set has carried out."""
         return self._iterate(

@@ -619,6 +619,35 @@ def test_at_most_so_many_clients(running: Running) -> None:
     running.connect().ask(StatusRequest(1))
 
 
+def test_root_finds_a_place_whatever_an_allowed_user_does(running: Running) -> None:
+    """A correlator taken over must not keep the administrator from releasing himself."""
+    client = running.start(allowed_users=["nobody"])
+    path = running.paths.enforcer_socket
+    path.chmod(0o666)
+    for folder in path.parents:
+        if str(folder).startswith("/tmp/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    code = (
+        "import os, socket, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); held = []\n"
+        "for _ in range(200):\n"
+        "    s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); held.append(s)\n"
+        "print(sum(b'at most' in s.recv(99) for s in held[60:]), flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        ["/usr/bin/python3", "-c", code, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as crowd:
+        assert crowd.stdout is not None
+        assert crowd.stdout.readline() == "140\n"
+        assert clients(client, running) == 28
+        others = [running.connect() for _ in range(4)]
+        for other in others:
+            assert running.block(other, STRANGER4).kind in (OutcomeKind.DONE, OutcomeKind.EXISTS)
+        crowd.communicate()
+
+
 def test_capabilities_are_only_what_nftables_needs(running: Running) -> None:
     """Root's other powers are given up for good, for nft as well."""
     running.start()

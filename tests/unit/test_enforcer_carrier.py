@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from correlator.actions import Order
+from correlator.enforcer import enforcement as enforcement_module
 from correlator.enforcer.action import Ended, Ending, Result
 from correlator.enforcer.deeds import MOST_BLIND_TRIES, MOST_TELLING, RETRY_AFTER
 from correlator.enforcer.enforcement import Enforcement
@@ -726,3 +727,18 @@ def test_a_trace_that_could_not_be_undone_is_nobodys_until_the_next_block_has_it
     bench.now += RETRY_AFTER[-1]
     bench.tend()
     assert bench.file.calls[-2:] == ["block 192.0.2.9 again", "release 192.0.2.9"]
+
+
+def test_so_many_blocks_wait_for_their_actions_and_no_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for blocks by a command that hangs must not fill memory and disk."""
+    monkeypatch.setattr(enforcement_module, "MOST_PENDING", 2)
+    assert [bench.block("slow", source=f"198.51.100.{number}") for number in range(3)] == [
+        "later",
+        "later",
+        "failed 2 blocks wait for their actions already",
+    ]
+    bench.tend()
+    bench.slow.end()
+    assert bench.block("slow", source="198.51.100.2") == "later"

@@ -321,6 +321,16 @@ def test_expiry_waits_for_no_disk(bench: Bench) -> None:
     assert sum(line.startswith("expired source=192.0.2.9 ") for line in bench.lines) == 1
 
 
+def test_a_block_ends_when_its_time_is_over_and_not_when_the_kernel_says(bench: Bench) -> None:
+    """The kernel counts from when it took an element: of many that were restored at once, that was later."""
+    bench.block("192.0.2.9", SOON)
+    bench.block("192.0.2.10", LATER)
+    bench.backend.elements[parse_prefix("192.0.2.9")] = SOON + 2 * SECOND
+    bench.now = SOON
+    bench.enforcement.expire(bench.now)
+    assert bench.kernel == {"192.0.2.10": LATER}
+
+
 def test_a_restart_touches_nothing_that_is_right(bench: Bench) -> None:
     """No gap and no work where the kernel holds exactly what the rows say."""
     bench.block("192.0.2.9", SOON)
