@@ -98,7 +98,10 @@ def parse_source(text: str) -> Source:
             raise SourceError(f"an address with a zone names nobody elsewhere: {text[:64]!r}")
         if address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-    return Source(ipaddress.ip_network(address))
+    number = (int(address), address.max_prefixlen)  # else the library spells the address and reads it again
+    if address.version == 4:
+        return Source(ipaddress.IPv4Network(number))
+    return Source(ipaddress.IPv6Network(number))
 
 
 def parse_prefix(text: str) -> Source:
