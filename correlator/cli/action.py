@@ -17,7 +17,10 @@ from correlator.errors import ConfigError, Fault, PermissionDeniedError
 from correlator.model import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from correlator.actions import ActionDefinition
+    from correlator.drill.story import Step
 
 _APART = "PORTWARD_APART"
 
@@ -32,6 +35,11 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "test", parents=[common], help="block and release a scanner with it, in throw-away namespaces"
     )
     test.add_argument("name", metavar="NAME")
+    test.add_argument(
+        "--tell",
+        action="store_true",
+        help="carry out an action that only tells somebody (mail, webhook, run), once and for real",
+    )
     test.set_defaults(run=_run_test)
     stop = which.add_parser(
         "stop", parents=[common], help="take away what an action prepared on this host, once no jail uses it"
@@ -80,6 +88,8 @@ def _run_list(options: argparse.Namespace) -> int:
 
 def _run_test(options: argparse.Namespace) -> int:
     definition = _load(options)
+    if options.tell:
+        return _run_tell(options, definition)
     if os.geteuid() != 0:
         raise PermissionDeniedError("portward action test: makes namespaces: run it as root")
     if _APART not in os.environ:
@@ -101,13 +111,27 @@ def _run_test(options: argparse.Namespace) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
-    steps = []
     with closing(try_action(definition)) as trial:
-        for step in trial:
-            steps.append(step)
-            if not options.json:
-                mark = colour("proved", "good") if step.is_proved else colour("FAILED", "bad")
-                print(f"{mark}  {step.name:<13} {printable(step.seen)}", flush=True)
+        return _show_steps(options, definition, trial)
+
+
+def _run_tell(options: argparse.Namespace, definition: ActionDefinition) -> int:
+    from correlator.drill.trial import tell_once
+
+    if definition.denies:
+        complain(f"portward action test: {definition.name} denies its source: it is tried without --tell")
+        return 2
+    return _show_steps(options, definition, tell_once(definition))
+
+
+def _show_steps(options: argparse.Namespace, definition: ActionDefinition, trial: Iterable[Step]) -> int:
+    """Print each step as it comes; return 0 where all are proved."""
+    steps = []
+    for step in trial:
+        steps.append(step)
+        if not options.json:
+            mark = colour("proved", "good") if step.is_proved else colour("FAILED", "bad")
+            print(f"{mark}  {step.name:<13} {printable(step.seen)}", flush=True)
     is_proved = all(step.is_proved for step in steps)
     if options.json:
         print_json("action-test", action=definition.name, proved=is_proved, steps=steps)

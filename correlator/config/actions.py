@@ -164,12 +164,11 @@ def read_action(name: str, table: Table) -> ActionDefinition:
             table.fault("block", f"no command for IPv{version}", "one or more commands")
         elif definition.denies and not any(_TARGET in text for argv in commands.block for text in argv):
             table.fault("block", "no command with the target", f"{_TARGET} in it, or denies = false")
-        if commands.list and not definition.list_pattern:
-            table.fault(
-                "list", "without list_source", "an expression that finds each source in what it prints"
-            )
-    if definition.list_pattern and not any(commands.list for commands in by_family.values()):
-        table.fault("list_source", "without list", "a command that prints what is denied")
+    has_list = any(commands.list for commands in by_family.values())
+    if has_list and not definition.list_pattern:
+        table.fault("list_source", "no value", "an expression that finds each source in what `list` prints")
+    if definition.list_pattern and not has_list:
+        table.fault("list", "no value", "a command that prints what is denied, for `list_source`")
     return replace(definition, commands=by_family)
 
 

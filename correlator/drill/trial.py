@@ -7,13 +7,17 @@ again after. Runs in a process of its own (`unshare`), so that an action may edi
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import shlex
+import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from correlator.actions import ActionDefinition, Argv, Order, expand_argv, show
@@ -24,7 +28,7 @@ from correlator.enforcer.action import Action, Ending, Result, Survey, Surveyor
 from correlator.enforcer.build import build_actions
 from correlator.enforcer.keeping import Keeping
 from correlator.enforcer.nftables import NftablesBackend
-from correlator.enforcer.runner import Ran, Runner
+from correlator.enforcer.runner import FOLDERS, Ran, Runner
 from correlator.errors import KernelError
 from correlator.model import SECOND, Micros, parse_source
 
@@ -69,39 +73,63 @@ def try_action(definition: ActionDefinition) -> Generator[Step, None, None]:
         open_service(lab),
         Scanner(lab) as scanner,
         lab.victim.entered(),
-        closing(_Stage()) as stage,
+        closing(_Stage(definition)) as stage,
     ):
-        action = stage.build(definition)
+        action = stage.build()
         for argv in definition.trial:
             prepared = stage.run(argv)
-            yield Step("trial", not prepared, prepared or show(argv))
+            hint = f" (it needs {definition.package})" if prepared and definition.package else ""
+            yield Step("trial", not prepared, prepared + hint or show(argv))
             if prepared:
                 return  # without ground of its own it would not be the action that is tried
-        if isinstance(action, Surveyor):
-            checked = stage.wait(lambda ended: action.check(_now(), ended))
-            yield Step("check", checked.is_success, checked.detail or "can work on this host")
-            if not checked.is_success:
+        checked = stage.check(action)
+        if checked is not None:
+            yield checked
+            if not checked.is_proved:
                 return
-        if not definition.denies:
+        if not definition.denies and (definition.evidence or definition.rights == "root"):
             yield from _tell_of_commands(definition)
             return
-        pairs = ((SCANNER4, VICTIM4), (SCANNER6, VICTIM6))
         served = set(definition.commands) or {4, 6}
-        for source, victim in pairs:
-            if parse_source(source).version in served:
+        for source, victim in ((SCANNER4, VICTIM4), (SCANNER6, VICTIM6)):
+            if parse_source(source).version not in served:
+                continue
+            if definition.denies:
                 yield from _try_source(stage, action, scanner, source, victim)
+            else:
+                yield from _try_on_connection(stage, action, lab, source, victim)
+
+
+def tell_once(definition: ActionDefinition) -> Iterator[Step]:
+    """Carry out, once and on this host, an action that only tells somebody; yield what came of it."""
+    reason = "1 strikes in 60s, last: this is a trial: nobody attacked, and nobody is blocked"
+    order = replace(_order(SCANNER4), reason=reason)
+    with closing(_Stage(definition)) as stage:
+        action = stage.build()
+        checked = stage.check(action)
+        if checked is not None:
+            yield checked
+            if not checked.is_proved:
+                return
+        told = stage.wait(lambda ended: action.block(order, _now(), ended))
+        yield Step("told", told.is_success, told.detail or "done")
 
 
 def _try_source(stage: _Stage, action: Action, scanner: Scanner, source: str, victim: str) -> Iterator[Step]:
+    definition = stage.definition
     name = f"IPv{parse_source(source).version}"
-    order = Order("trial", parse_source(source), "trial", _now(), _now() + 600 * SECOND, 79, "TCP", "atcp")
+    order = _order(source)
     is_answered = scanner.is_answered(_PORT, destination=victim)
     yield Step(f"{name} before", is_answered, f"{victim} answers {source}")
     blocked = stage.wait(lambda ended: action.block(order, _now(), ended))
     yield Step(f"{name} block", blocked.ending is Ending.DONE, blocked.detail or "done")
     if not blocked.is_success:
         return
-    if action.says != "wrappers":
+    if definition.kind == "record":
+        yield Step(f"{name} blocked", True, "denies nobody, as it is meant to")
+    elif definition.kind == "hosts-deny":
+        yield _ask_libwrap(f"{name} blocked", definition, source, is_denied=True)
+    else:
         is_answered = scanner.is_answered(_PORT, _UNANSWERED_SECONDS, destination=victim)
         told = "still answers" if is_answered else "does not answer"
         yield Step(f"{name} blocked", not is_answered, f"{victim} {told} {source}")
@@ -116,8 +144,49 @@ def _try_source(stage: _Stage, action: Action, scanner: Scanner, source: str, vi
         return
     released = stage.wait(lambda ended: action.release(order, _now(), ended))
     yield Step(f"{name} release", released.is_success, released.detail or "done")
+    if definition.kind == "hosts-deny":
+        yield _ask_libwrap(f"{name} after", definition, source, is_denied=False)
+        return
     is_answered = scanner.is_answered(_PORT, destination=victim)
-    yield Step(f"{name} after", is_answered, f"{victim} answers {source} again")
+    told = "again" if is_answered else "not: it is still denied"
+    yield Step(f"{name} after", is_answered, f"{victim} answers {source} {told}")
+
+
+def _ask_libwrap(step: str, definition: ActionDefinition, source: str, *, is_denied: bool) -> Step:
+    """Return what TCP wrappers make of the line, asked of their own tool."""
+    daemon = definition.line.partition(":")[0].split()[0] if definition.line[0] != "$" else "ALL"
+    program = shutil.which("tcpdmatch", path=FOLDERS)
+    if program is None:
+        return Step(step, True, "not asked of libwrap: no tcpdmatch here (package tcpd)")
+    argv = [program, "sshd" if daemon == "ALL" else daemon, source]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    found = re.search(r"^access:\s+(\w+)", done.stdout, re.MULTILINE)
+    access = found[1] if found else f"no answer: {done.stderr.strip()}"
+    return Step(step, access == ("denied" if is_denied else "granted"), f"libwrap: {access} for {source}")
+
+
+def _try_on_connection(stage: _Stage, action: Action, lab: Lab, source: str, victim: str) -> Iterator[Step]:
+    """Carry out what changes nothing but connections of the source, beside one that is open."""
+    name = f"IPv{parse_source(source).version}"
+    with lab.scanner.entered():
+        client = socket.create_connection((victim, _PORT), 5, source_address=(source, 0))
+    with client:
+        done = stage.wait(lambda ended: action.block(_order(source), _now(), ended))
+        yield Step(f"{name} block", done.is_success, done.detail or "done")
+        client.settimeout(_UNANSWERED_SECONDS)
+        try:
+            client.recv(1)
+        except ConnectionResetError:
+            told = "is ended"
+        except TimeoutError:
+            told = "goes on, where nothing else denies its source"
+        else:
+            told = "is closed"
+        yield Step(f"{name} open", True, f"an open connection from {source} {told}")
+
+
+def _order(source: str) -> Order:
+    return Order("trial", parse_source(source), "trial", _now(), _now() + 600 * SECOND, 79, "TCP", "atcp")
 
 
 def _tell_of_commands(definition: ActionDefinition) -> Iterator[Step]:
@@ -126,22 +195,32 @@ def _tell_of_commands(definition: ActionDefinition) -> Iterator[Step]:
         commands = definition.commands.get(version)
         order = Order("trial", parse_source(source), "trial", _now(), None, 79, "TCP", "atcp")
         for argv in commands.block if commands else ():
-            yield Step(f"IPv{version} block", True, f"would run: {show(expand_argv(argv, order, _now()))}")
+            yield Step(f"IPv{version} not run", True, f"would run: {show(expand_argv(argv, order, _now()))}")
+    yield Step("not told", True, f"`portward action test {definition.name} --tell` does it once, for real")
 
 
 class _Stage:
     """A loop for one action."""
 
-    def __init__(self) -> None:
+    def __init__(self, definition: ActionDefinition) -> None:
+        self.definition = definition
         self._selector = selectors.DefaultSelector()
         self._runner = Runner(self)
         self._backend = NftablesBackend()
 
-    def build(self, definition: ActionDefinition) -> Action:
+    def build(self) -> Action:
         """Return the action, running on this loop."""
+        definition = self.definition
         if definition.kind == "nftables":
             return Keeping(self._backend, is_enforcing=True, tell=lambda _mend: None)
         return build_actions([definition], self._runner)[definition.name]
+
+    def check(self, action: Action) -> Step | None:
+        """Return whether an action can work here; None where it cannot tell."""
+        if not isinstance(action, Surveyor):
+            return None
+        checked = self.wait(lambda ended: action.check(_now(), ended))
+        return Step("check", checked.is_success, checked.detail or "can work on this host")
 
     def watch(self, descriptor: int, ready: Callable[[], None]) -> None:
         """Call `ready` when readable; for `Runner`."""

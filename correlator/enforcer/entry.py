@@ -45,10 +45,10 @@ def keep_what_is_needed(paths: Paths, actions: Iterable[ActionDefinition] = ()) 
     """Keep what nftables needs, and root's right over files only where a folder belongs to somebody else.
 
     As root we keep all that we have where a command does not say that the firewall's right is enough: what it
-    starts may have to become another user, as a mail server does. Nothing can be gained in any case.
+    starts may have to become another user, and root again, as Exim does.
     """
     if os.geteuid() == 0 and any(action.kind == "command" and action.rights == "root" for action in actions):
-        keep_capabilities(*ALL_CAPABILITIES, for_children=True)
+        keep_capabilities(*ALL_CAPABILITIES, for_children=True, may_be_gained=True)
         return
     folders = (paths.enforcer_run, paths.state, paths.history.parent, paths.blocked.parent)
     if is_root_among_others(*folders):

@@ -28,6 +28,7 @@ MOST_WAITING = 1000
 ENVIRONMENT = {"PATH": FOLDERS, "LC_ALL": "C", "HOME": "/", "SHELL": "/bin/sh"}
 _OUTPUT_BYTES = 1 << 20
 _SHOWN = 300
+_SHOWN_COMMAND = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,10 @@ def _problem(child: _Child, status: int, output: str) -> str:
     else:
         why = f"exit status {status}"
     said = " ".join(output.split())[:_SHOWN]
-    return f"{show(child.job.argv)}: {why}" + (f": {said}" if said else "")
+    command = show(child.job.argv)
+    if len(command) > _SHOWN_COMMAND and said:  # what it said tells more
+        command = f"{command[:_SHOWN_COMMAND]} ..."
+    return f"{command}: {why}" + (f": {said}" if said else "")
 
 
 def _pipe(child: _Child) -> int:

@@ -115,11 +115,12 @@ def join_groups(*names: str) -> None:
         os.setgroups(sorted(groups))
 
 
-def keep_capabilities(*kept: int, for_children: bool = False) -> None:
+def keep_capabilities(*kept: int, for_children: bool = False, may_be_gained: bool = False) -> None:
     """Give up every capability but `kept`, for good: bounding set, ambient set and no_new_privs too.
 
     With `for_children` the kept ones also become inheritable and ambient, so that a program we start
-    has them. Root keeps its user id; what is left are its file permissions.
+    has them. Root keeps its user id; what is left are its file permissions. With `may_be_gained` a program
+    that is setuid becomes again who it is (no_new_privs is left), within the bounding set.
 
     Raises: KernelError where the kernel refuses.
     """
@@ -138,7 +139,8 @@ def keep_capabilities(*kept: int, for_children: bool = False) -> None:
         for number in kept:
             if allowed & (1 << number):
                 _prctl(_PR_CAP_AMBIENT, 2, number)
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    if not may_be_gained:
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def is_root_among_others(*folders: Path) -> bool:

@@ -93,3 +93,52 @@ def test_every_shipped_action_is_sound() -> None:
         for commands in action.commands.values():
             assert bool(commands.release) == action.denies, action.name
             assert commands.check, action.name
+
+
+def test_open_connections_are_ended() -> None:
+    """Also a client of IPv4 at a service that serves both versions, where ss counts it among IPv6's."""
+    status, found = run("action", "test", "tcp-reset")
+    seen = {step["name"]: step["seen"] for step in found["steps"]}
+    assert seen["IPv4 open"] == "an open connection from 192.0.2.2 is ended"
+    assert seen["IPv6 open"] == "an open connection from 2001:db8::2 is ended"
+    assert (status, found["proved"]) == (0, True)
+
+
+@pytest.mark.skipif(shutil.which("conntrack", path="/usr/sbin") is None, reason="no conntrack here")
+def test_what_is_tracked_is_forgotten() -> None:
+    """It denies nobody by itself; that there is nothing to forget is no failure."""
+    status, found = run("action", "test", "conntrack")
+    assert {"IPv4 block", "IPv6 block"} <= {step["name"] for step in found["steps"]}
+    assert (status, found["proved"]) == (0, True)
+
+
+@pytest.mark.skipif(shutil.which("tcpdmatch", path="/usr/sbin:/usr/bin") is None, reason="no tcpdmatch here")
+@pytest.mark.parametrize("name", ["hosts-deny", "hosts-deny-list"])
+def test_libwrap_is_asked(name: str) -> None:
+    """Of the line itself, and of the list that /etc/hosts.deny names."""
+    _, found = run("action", "test", name)
+    seen = {step["name"]: step["seen"] for step in found["steps"]}
+    for version, source in (("IPv4", "192.0.2.2"), ("IPv6", "2001:db8::2")):
+        assert seen[f"{version} blocked"] == f"libwrap: denied for {source}"
+        assert seen[f"{version} after"] == f"libwrap: granted for {source}"
+
+
+def test_who_is_only_told_is_told_when_asked_to(tmp_path: Path) -> None:
+    """On throw-away ground nobody can be; `--tell` does it on this host, once."""
+    (tmp_path / "actions").mkdir()
+    block = f"cat >> {tmp_path}/told"
+    (tmp_path / "actions/mine.toml").write_text(f'denies = false\nevidence = true\nblock = "{block}"\n')
+    (tmp_path / "portward.toml").write_text("")
+    status, found = run("action", "test", "mine", "--config", str(tmp_path))
+    assert (status, [step["name"] for step in found["steps"]][-1]) == (0, "not told")
+    assert not (tmp_path / "told").exists()
+    status, found = run("action", "test", "mine", "--tell", "--config", str(tmp_path))
+    assert (status, [step["name"] for step in found["steps"]]) == (0, ["check", "told"])
+    (line,) = (tmp_path / "told").read_text().splitlines()
+    assert "this is a trial" in json.loads(line)["reason"]
+
+
+def test_what_denies_nobody_on_purpose_is_no_failure() -> None:
+    """The action `record`."""
+    status, found = run("action", "test", "record")
+    assert (status, found["proved"]) == (0, True)

@@ -3,6 +3,7 @@
 Needs root and systemd-nspawn. Nothing of the host is shared: its own root folder, network, processes, /run.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -148,11 +149,13 @@ class Machine:
     def _finds_first(self) -> bool:
         assert self._nspawn.poll() is None, (self.root.parent / "console").read_text()
         for child in self._descendants(self._nspawn.pid):
-            status = Path(f"/proc/{child}/status").read_text()
-            inner = next((line.split()[1:] for line in status.splitlines() if line.startswith("NSpid")), [])
-            if len(inner) > 1 and inner[-1] == "1" and "systemd" in Path(f"/proc/{child}/comm").read_text():
-                self._first = child
-                return True
+            with contextlib.suppress(FileNotFoundError):  # it ended while we looked
+                status = Path(f"/proc/{child}/status").read_text()
+                name = Path(f"/proc/{child}/comm").read_text()
+                inner = [line.split()[1:] for line in status.splitlines() if line.startswith("NSpid")]
+                if inner and len(inner[0]) > 1 and inner[0][-1] == "1" and "systemd" in name:
+                    self._first = child
+                    return True
         return False
 
     def _descendants(self, process: int) -> list[int]:
