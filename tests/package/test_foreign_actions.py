@@ -73,7 +73,7 @@ def wait_for_ending(machine: Machine, action: str) -> None:
     """Wait until the enforcer says that it is done; show all that it said where it does not."""
     line = f"action={action} ending=done"
     try:
-        machine.wait(lambda: line in journal_of(machine), what=line)
+        machine.wait(lambda: line in journal_of(machine), 60, what=line)
     except BaseException:
         print(journal_of(machine))
         raise
@@ -93,7 +93,7 @@ def test_mail_is_delivered(machine: Machine, server: str) -> None:
     wait_for_ending(machine, "mail")
     box = machine.root / "var/mail/mail"
     try:
-        machine.wait(box.exists, what="the message is in a mailbox")
+        machine.wait(box.exists, 60, what="the message is in a mailbox")
     except BaseException:
         print(machine.run("sh", "-c", "mailq; cat /var/log/exim4/*log; journalctl --no-pager").stdout)
         raise
@@ -127,10 +127,13 @@ def test_firewalld_is_asked_over_its_bus(machine: Machine) -> None:
     assert knock(machine, 80) == "TimeoutError"
     machine.run("firewall-cmd", "--reload")
     assert knock(machine, 81) == "ConnectionRefusedError"
+    sources = ("firewall-cmd", "--zone=drop", "--list-sources")
     machine.run("systemctl", "reload", "portward-enforcer")
-    machine.wait(lambda: knock(machine, 82) == "TimeoutError", what="it is mended")
+    machine.wait(lambda: SCANNER in machine.run(*sources).stdout, 60, what="it is mended")
+    assert knock(machine, 82) == "TimeoutError"
     machine.run("portward", "release", "--all")
-    machine.wait(lambda: knock(machine, 83) == "ConnectionRefusedError", what="the source is let in")
+    machine.wait(lambda: SCANNER not in machine.run(*sources).stdout, 60, what="the source is let in")
+    assert knock(machine, 83) == "ConnectionRefusedError"
 
 
 def test_shorewall_keeps_its_state_where_the_unit_may_write(machine: Machine) -> None:
@@ -147,4 +150,6 @@ def test_shorewall_keeps_its_state_where_the_unit_may_write(machine: Machine) ->
     machine.run("systemctl", "restart", "shorewall")
     assert knock(machine, 80) == "TimeoutError"
     machine.run("portward", "release", "--all")
-    machine.wait(lambda: knock(machine, 81) == "ConnectionRefusedError", what="the source is let in")
+    chain = ("iptables", "-S", "dynamic")
+    machine.wait(lambda: SCANNER not in machine.run(*chain).stdout, 60, what="the source is let in")
+    assert knock(machine, 81) == "ConnectionRefusedError"
