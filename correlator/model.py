@@ -319,7 +319,8 @@ def printable(text: str) -> str:
 def json_ready(value: Any) -> Any:
     """Return what `json.dumps` should write for one of the nouns above, nested ones included.
 
-    Sources become text, enumerations their value, dataclasses objects with the same field names.
+    Sources become text, enumerations their value, dataclasses objects with the same field names, sets lists
+    in order.
     """
     if isinstance(value, Source):
         return str(value)
@@ -329,6 +330,8 @@ def json_ready(value: Any) -> Any:
         return {name: json_ready(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):
         return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, set | frozenset):
+        return sorted((json_ready(item) for item in value), key=str)
+    if isinstance(value, list | tuple):
         return [json_ready(item) for item in value]
     return value

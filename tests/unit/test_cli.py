@@ -136,6 +136,8 @@ def test_check_says_what_alone_counts(run, folder):
         )
     _status, output, _ = run("check")
     assert "strikes, only signature 1000001 2, only priority 1  1 " in output
+    _status, output, _ = run("check", "--json")
+    assert json.loads(output)["jails"]["rules"]["only"] == {"signature": ["1000001", "2"], "priority": ["1"]}
 
 
 def test_check_lists_all_faults(run, folder):
