@@ -89,7 +89,7 @@ def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dic
         }
         return step, answer
     if answer is None and filter_.told:
-        step["answer"] = f"kept in mind: it {filter_.told}"
+        step |= {"is_kept_in_mind": True, "answer": f"kept in mind: it {filter_.told}"}
         return step, None
     if answer is None:
         step["answer"] = "not ours: no pattern matches, or it means nothing"
@@ -147,7 +147,9 @@ def explanation_text(steps: dict[str, Any]) -> Iterator[str]:
             yield "decision  none"
     if steps["understood"] and not steps["jails"]:
         yield "jail      " + colour("none listens to this filter", "warn")
-    if not steps["understood"]:
+    if any(step.get("is_kept_in_mind") for step in steps["filters"]):
+        yield "result    nothing yet: it is about a connection that other lines tell more of"
+    elif not steps["understood"]:
         yield "result    " + colour("MISSED: no filter understands this line", "warn")
     for name in steps.get("would_be_understood_by", ()):
         yield f'hint      filter {name} understands it, and is not enabled: enabled = ["{name}"]'

@@ -119,6 +119,20 @@ def test_explain_tries_a_filter_that_is_not_enabled(run):
     assert "jail      none listens to this filter" in output
 
 
+def test_explain_says_what_a_line_is_kept_in_mind_for(run):
+    """Of a service that names the address in another line, no line by itself is missed."""
+    status, output, _ = run(
+        "explain",
+        "--filter",
+        "slapd",
+        "Nov 30 05:05:43 vm slapd[13]: conn=1001 fd=16 ACCEPT from IP=192.0.2.10:53411 (IP=0.0.0.0:389)",
+    )
+    assert status == 1
+    assert "filter    slapd: kept in mind: it begins a connection of 192.0.2.10" in output
+    assert "result    nothing yet: it is about a connection that other lines tell more of" in output
+    assert "MISSED" not in output
+
+
 def test_check_lists_the_effective_configuration(run):
     """Files, filters with their passed tests, jails, and that there is no fault."""
     status, output, _ = run("check")
