@@ -36,6 +36,7 @@ from correlator.errors import PortwardError
 from correlator.kernel.process import (
     CAP_DAC_OVERRIDE,
     Watchdog,
+    allow_descriptors,
     die_with_parent,
     hold_lock,
     is_root_among_others,
@@ -77,6 +78,7 @@ def run_correlator(
     paths.correlator_state.mkdir(mode=0o750, parents=True, exist_ok=True)
     with hold_lock(paths.correlator_run / "correlator.lock", "correlator"):
         join_groups(*_LOG_GROUPS)
+        allow_descriptors(8192)  # each log that is followed is open
         keep_capabilities(*_needed_capabilities(site))
         correlator = Correlator(site, load=load, stream=stream)
         try:

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import resource
 import signal
 import socket
 import struct
@@ -95,6 +96,15 @@ def run_ahead() -> None:
 def child_environment() -> dict[str, str]:
     """Return the environment for a child that shall not outlive this process."""
     return {**os.environ, _PARENT_VARIABLE: str(os.getpid())}
+
+
+def allow_descriptors(count: int) -> None:
+    """Raise our soft limit of open files to `count`, as far as the hard one and the kernel allow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def join_groups(*names: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import resource
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,7 +59,8 @@ def is_pattern(file: str) -> bool:
 
 
 def expand_pattern(pattern: str, *, most: int = MOST_FILES) -> Expansion:
-    """Look which files there are."""
+    """Look which files there are; `most`: how many may be followed."""
+    most = max(0, min(most, MOST_FILES))
     refused: list[str] = []
     root, *parts = Path(pattern).parts
     found = list(_walk(root, parts, refused))
@@ -113,6 +115,11 @@ def _names(folder: str, part: str, refused: list[str]) -> list[str]:
         return []
     hidden = part.startswith(".")
     return sorted(name for name in fnmatch.filter(names, part) if hidden or not name.startswith("."))
+
+
+def most_open() -> int:
+    """Return how many files may be followed at once: each is open, and others need descriptors too."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
 
 
 def names_changed(folder: str) -> int:

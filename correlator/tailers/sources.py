@@ -18,7 +18,7 @@ from typing import Any
 
 from correlator.model import SECOND, Chunk, Entries, Micros
 from correlator.tailers.file import FileTailer
-from correlator.tailers.globs import NOTHING, Expansion, expand_pattern, is_pattern, names_changed
+from correlator.tailers.globs import NOTHING, Expansion, expand_pattern, is_pattern, most_open, names_changed
 from correlator.tailers.journal import JournalTailer, read_journal_position
 from correlator.tailers.meter import Meter
 from correlator.tailers.opened import read_position
@@ -327,12 +327,10 @@ class Sources:
                 continue
             looked_up = True
             pattern.names_changed = names_changed(folder)
-            lay_there, pattern.expansion = pattern.expansion.others, expand_pattern(text)
-            took = max(0, self._clock() - now)
-            pattern.expanded_at, pattern.expand_at = (
-                now,
-                now + min(_EXPAND_AT_LEAST, max(_EXPAND_EVERY, took * _EXPAND_SHARE)),
-            )
+            lay_there, room = pattern.expansion.others, most_open() - len(self._followed)
+            pattern.expansion = expand_pattern(text, most=room + len(pattern.expansion.paths))
+            pause = max(_EXPAND_EVERY, (self._clock() - now) * _EXPAND_SHARE)
+            pattern.expanded_at, pattern.expand_at = now, now + min(_EXPAND_AT_LEAST, pause)
             for path in pattern.expansion.paths:
                 if path not in self._followed and not self._is_another_name(path):
                     is_new, before = pattern.is_new, lay_there.get(path)
@@ -383,6 +381,8 @@ class Sources:
         """Tell of the filters that read each origin, where they are others than before."""
         for origin, followed in self._followed.items():
             readers = self._readers_of(origin)
+            if not readers and followed.gone_at is not None:
+                continue  # it is being rotated: whoever reads it reads its rest, and what takes its place
             if readers != followed.readers:
                 followed.readers = readers
                 self._follow(origin, readers)

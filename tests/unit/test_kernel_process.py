@@ -14,6 +14,14 @@ join_groups(*sys.argv[1:])
 print(*os.getgroups())
 """
 
+LIMITS = """
+import resource, sys
+from correlator.kernel.process import allow_descriptors
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 512))
+allow_descriptors(int(sys.argv[1]))
+print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
 
 def _groups_after(*names):
     command = [sys.executable, "-c", GROUPS, *names]
@@ -26,3 +34,11 @@ def test_root_joins_the_groups_that_may_read_logs():
     """Without root's rights it would read less than the package's user: /var/log/x of somebody:adm 0640."""
     before = _groups_after()
     assert _groups_after("adm", "no-such-group") == before | {grp.getgrnam("adm").gr_gid}
+
+
+@pytest.mark.parametrize(("wanted", "soft"), [(100, 256), (300, 300), (8192, 512)])
+def test_descriptors_are_allowed_as_far_as_they_can_be(wanted, soft):
+    """Never fewer than there were, never more than the hard limit, which stays."""
+    command = [sys.executable, "-c", LIMITS, str(wanted)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(soft), "512"]

@@ -1,6 +1,7 @@
 """All sources at once: what a pattern comes to mean, who reads what, and who never waits for whom."""
 
 import os
+import resource
 import time
 
 import pytest
@@ -393,3 +394,34 @@ def test_a_line_more_in_a_watched_folder_is_no_reason_to_list_it(site, wait_unti
     site.write("many/born.log", "three\n")
     wait_until(lambda: f"{site.folder}/many" in site.sources.wake._changed)
     assert ("many/born.log", "three\n") in site.read(0.01)
+
+
+def test_a_file_keeps_its_readers_while_it_is_rotated(site):
+    """Between rename and creation no pattern means it: what is read then is judged all the same."""
+    site.start({"*.log": ("app",)})
+    site.write("x.log", "1\n")
+    assert site.read(3) == [("x.log", "1\n")]
+    os.rename(site.folder / "x.log", site.folder / "x.log.1")
+    site.write("x.log.1", "2\n")
+    assert site.read(3) == [("x.log", "2\n")]
+    assert site.readers()["x.log"] == ("app",)
+    site.write("x.log", "3\n")
+    assert site.read(0.6) == [("x.log", "3\n")]
+    assert site.readers()["x.log"] == ("app",)
+
+
+def test_files_beyond_the_limit_of_descriptors_are_not_opened_and_that_is_said(site):
+    """Else the next thing that cannot be opened is our own database."""
+    for number in range(40):
+        site.write(f"a/{number}.log", "")
+        site.write(f"b/{number}.log", "")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (80, hard))
+    try:
+        site.start({"a/*.log": ("app",), "b/*.log": ("app",)})
+        site.read(30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    told = {site.short(row["origin"]): row["trouble"] for row in site.sources.describe(site.now)}
+    assert told["a/*.log"] == ""
+    assert told["b/*.log"] == "40 files match: the 20 that were written to last are followed"
