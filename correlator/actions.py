@@ -40,6 +40,8 @@ VARIABLES = ("matches", "host", "hostname", "field")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TEXT_WIDTH = 68
 _SHOWN_SCRIPT = 120
+_UNSAFE = re.compile(r"^-|[^\w:/.@%+,=-]", re.ASCII)
+"""What a shell could take for more than a word, or a program for an option: a correlator names requests."""
 _LONGEST_TIMEOUT = 2_147_483
 """Seconds, of an entry of ipset; what lasts longer is put in again when it is found to be missing."""
 _TOKEN = re.compile(r"\$([A-Z]+)\$")
@@ -217,10 +219,10 @@ def _values(order: Order, now: Micros) -> dict[str, str]:
         "TARGET": str(order.source),
         "PORT": str(order.port),
         "MODE": order.mode or order.jail,
-        "PROTOCOL": (order.protocol or "any").lower(),
+        "PROTOCOL": _UNSAFE.sub("_", (order.protocol or "any").lower()),
         "FAMILY": f"ipv{order.source.version}",
         "JAIL": order.jail,
-        "REQUEST": order.request,
+        "REQUEST": _UNSAFE.sub("_", order.request),
         "VERSION": str(order.source.version),
         "UNTIL": until,
         "SECONDS": left,

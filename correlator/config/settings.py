@@ -336,6 +336,8 @@ def _enforcer(table: Table, paths: Paths) -> EnforcerSettings:
         paths=paths,
         allowed_users=frozenset(table.texts("allowed_users", tuple(default.allowed_users))),
         never_block=table.sources("never_block"),
+        widest_prefix4=table.number("widest_prefix4", default.widest_prefix4, least=1, most=32),
+        widest_prefix6=table.number("widest_prefix6", default.widest_prefix6, least=1, most=128),
         sync_every=table.duration("sync_every", default.sync_every, least=SECOND),
         blocked_modes=_blocked_modes(table),
     )

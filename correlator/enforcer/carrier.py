@@ -225,6 +225,8 @@ class Carrier:
             detail=result.detail,
         )
         self.counts[f"{action.name} {result.ending.value}"] += 1
+        if result.is_success:
+            self._comparison.touch(action.name)
         self._announce(lines.format_deed(event), event)
 
 

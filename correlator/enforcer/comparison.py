@@ -41,6 +41,10 @@ class Comparison:
         for name, surveyor in self._surveyors.items():
             surveyor.check(now, partial(self._ended, name))
 
+    def touch(self, name: str) -> None:
+        """Compare this action from now on, also when nobody is denied by it any more: it has denied somebody."""
+        self._touched.add(name)
+
     def compare(self, now: Micros) -> None:
         """Begin to compare each action that can tell what it denies.
 

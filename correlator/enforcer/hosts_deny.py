@@ -43,7 +43,8 @@ class HostsDeny:
 
     def block(self, order: Order, now: Micros, ended: Ended, *, is_again: bool = False) -> None:
         """Append the line, unless it is there."""
-        line = self._line_of(order, now)
+        del now
+        line = self._line_of(order)
         try:
             is_there = line.encode() in self._read().split(b"\n")
             if not is_there:
@@ -56,7 +57,8 @@ class HostsDeny:
 
     def release(self, order: Order, now: Micros, ended: Ended) -> None:
         """Take the line away."""
-        line = self._line_of(order, now)
+        del now
+        line = self._line_of(order)
         try:
             for _ in range(_TRIES):
                 if self._remove(line.encode()):
@@ -71,16 +73,17 @@ class HostsDeny:
 
     def trace(self, order: Order) -> str:
         """Return the line."""
-        return self._line_of(order, 0)
+        return self._line_of(order)
 
     def survey(self, orders: Sequence[Order], now: Micros, surveyed: Surveyed) -> None:
         """Find the orders whose line is not in the file; whose the other lines are nobody can tell."""
+        del now
         try:
             there = set(self._read().split(b"\n"))
         except (OSError, PermissionDeniedError) as exc:
             surveyed(Survey(problem=self._why(exc)))
             return
-        surveyed(Survey(tuple(order for order in orders if self._line_of(order, now).encode() not in there)))
+        surveyed(Survey(tuple(order for order in orders if self._line_of(order).encode() not in there)))
 
     def restore(self, orders: Sequence[Order], now: Micros, ended: Ended) -> bool:
         """One line costs as much as another."""
@@ -91,9 +94,10 @@ class HostsDeny:
         """Find out whether the file can be read; whether it can be written shows with the first line."""
         self.survey((), now, lambda found: ended(_checked(found)))
 
-    def _line_of(self, order: Order, now: Micros) -> str:
+    def _line_of(self, order: Order) -> str:
+        """Return the line, the same for as long as the block lasts: what is left of its time is not in it."""
         line = self._line.replace("$TARGET$", spell_client(order.source))
-        return expand(line, replace(order, reason=""), now)
+        return expand(line, replace(order, reason=""), order.created)
 
     def _read(self) -> bytes:
         refuse_other_than_file(self._path)
@@ -110,8 +114,10 @@ class HostsDeny:
         descriptor = os.open(self._path, flags, _MODE)
         try:
             size = os.fstat(descriptor).st_size
-            is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            write_whole(descriptor, (b"\n" if is_cut else b"") + line.encode() + b"\n")
+            end = os.pread(descriptor, 2, max(0, size - 2))
+            # cut, or going on in the next (hosts_access(5)), the last line would take ours for its own
+            is_open = size > 0 and (end[-1:] != b"\n" or end == b"\\\n")
+            write_whole(descriptor, (b"\n" if is_open else b"") + line.encode() + b"\n")
         finally:
             os.close(descriptor)
 

@@ -67,3 +67,17 @@ def test_libwrap_denies_whom_we_block(
     assert [is_granted(tmp_path, client) for client in others] == [True] * len(others)
     action.release(order, 0, lambda _result: None)
     assert all(is_granted(tmp_path, client) for client in denied)
+
+
+@pytest.mark.skipif(TCPDMATCH is None, reason="tcpdmatch is not there (package tcpd)")
+@pytest.mark.parametrize(
+    "last", [b"sshd: 203.0.113.1 \\\n", b"sshd: 203.0.113.1", b"# a comment that goes on \\\n"]
+)
+def test_whatever_stands_last_ours_is_a_line_of_its_own(tmp_path: Path, last: bytes) -> None:
+    """Cut, or to be gone on with: libwrap denies whom we block all the same."""
+    path = tmp_path / "hosts.deny"
+    path.write_bytes(last)
+    action = HostsDeny(ActionDefinition("hosts-deny", "", "hosts-deny", file=str(path), line="ALL: $TARGET$"))
+    action.block(Order("r", parse_prefix("192.0.2.9"), "scan", 0, None), 0, lambda _result: None)
+    assert not is_granted(tmp_path, "192.0.2.9")
+    assert is_granted(tmp_path, "192.0.2.8")

@@ -1,6 +1,7 @@
 """Actions as values: their tokens, and how a command is spelled."""
 
 import json
+import re
 
 import pytest
 
@@ -102,3 +103,11 @@ def test_evidence_as_text_leaves_out_what_is_not_known():
     assert "\nmode" not in encoded
     assert "until    it is released\n" in encoded
     assert encode_evidence(order(), "") == b""
+
+
+@pytest.mark.parametrize("named", ["x;reboot", "$(id)", "`id`", "'|cat", 'a"b', "-rf", "a>b&c", "*?[~#!"])
+def test_the_name_of_a_request_is_a_word(named):
+    """It comes from the correlator: one that was taken over gets no command of its own by it."""
+    text = expand("echo $REQUEST$", order(request=named), NOW)
+    assert re.fullmatch(r"echo [\w:/.@%+,=][\w:/.@%+,=-]*", text)
+    assert expand("$REQUEST$", order(request="scan:2001:db8::/64:17"), NOW) == "scan:2001:db8::/64:17"

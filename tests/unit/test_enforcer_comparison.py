@@ -8,7 +8,8 @@ import pytest
 from correlator.actions import Order
 from correlator.enforcer.action import Ended, Ending, Result, Survey, Surveyed
 from correlator.enforcer.comparison import AT_ONCE
-from correlator.model import Micros, parse_prefix
+from correlator.model import SECOND, Micros, parse_prefix
+from tests.unit.enforcer_fakes import SOON
 from tests.unit.test_enforcer_carrier import Bench, FakeAction
 
 
@@ -148,3 +149,16 @@ def test_a_restart_compares_at_once(bench: Bench) -> None:
     bench.start()
     bench.tend()
     assert bench.file.held == {"192.0.2.9"}
+
+
+def test_what_outlives_its_block_is_released(bench: Bench) -> None:
+    """The clock was set forward before anything was compared: the block is over, its own timer still runs."""
+    bench.file.expires_by_itself = True
+    bench.block("file")
+    bench.now = SOON + SECOND
+    bench.enforcement.expire(bench.now)
+    bench.tend()
+    assert bench.file.held == {"192.0.2.9"}
+    bench.enforcement.sync(bench.now)
+    bench.tend()
+    assert bench.file.held == set()

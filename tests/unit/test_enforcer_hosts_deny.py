@@ -8,7 +8,7 @@ import pytest
 from correlator.actions import ActionDefinition, Order
 from correlator.enforcer.action import Ending, Survey
 from correlator.enforcer.hosts_deny import HostsDeny, spell_client
-from correlator.model import parse_prefix
+from correlator.model import SECOND, parse_prefix
 
 
 def order(source):
@@ -114,3 +114,23 @@ def test_missing_lines_are_found(bench):
 def test_sources_are_spelled_as_hosts_access_wants_them(source, expected):
     """hosts_access(5)."""
     assert spell_client(parse_prefix(source)) == expected
+
+
+def test_what_is_left_of_a_block_is_in_no_line(tmp_path):
+    """A line that told the seconds left would be another one when it is to be taken away."""
+    bench = Bench(tmp_path, line="ALL: $TARGET$ # $SECONDS$ $UNTIL$")
+    told = Order("r", parse_prefix("192.0.2.9"), "scan", 100 * SECOND, 700 * SECOND)
+    ended = []
+    bench.action.block(told, 100 * SECOND, ended.append)
+    assert bench.path.read_text() == "ALL: 192.0.2.9 # 600 700\n"
+    bench.action.survey([told], 400 * SECOND, ended.append)
+    assert ended[-1] == Survey()
+    bench.action.release(told, 500 * SECOND, ended.append)
+    assert bench.path.read_text() == ""
+
+
+def test_a_line_that_goes_on_is_not_gone_on_with(bench):
+    """hosts_access(5): a backslash at its end makes the next line a part of it."""
+    bench.path.write_bytes(b"sshd: 203.0.113.1 \\\n")
+    assert bench.block("192.0.2.9")[0] is Ending.DONE
+    assert bench.path.read_bytes() == b"sshd: 203.0.113.1 \\\n\nALL: 192.0.2.9 : DENY\n"
