@@ -42,7 +42,7 @@ class Comparison:
             surveyor.check(now, partial(self._ended, name))
 
     def touch(self, name: str) -> None:
-        """Compare this action from now on, also when nobody is denied by it any more: it has denied somebody."""
+        """Compare this action from now on, even when nobody is left: it has denied somebody."""
         self._touched.add(name)
 
     def compare(self, now: Micros) -> None:
