@@ -63,18 +63,8 @@ class Step:
         """All that wait."""
         return [strike for strikes in self.waiting.values() for strike in strikes]
 
-    def take(self, event: Event, verdicts: Iterable[Verdict]) -> None:
-        """Add what an event did to its jails."""
-        is_denied = is_counted = False
-        for verdict in verdicts:
-            is_denied |= verdict.is_denied
-            if verdict.strike is not None:
-                is_counted = True
-                self._count(verdict.strike, verdict)
-        if is_denied and not is_counted:
-            self.denied.append(event)
-
-    def _count(self, strike: Strike, verdict: Verdict) -> None:
+    def count(self, strike: Strike, verdict: Verdict) -> None:
+        """Add what a strike did to its jail."""
         key = (strike.jail, strike.key)
         if verdict.is_settled:
             self.settled[key] = None
@@ -198,7 +188,7 @@ class Engine:
         events = self.read(arrived)
         while batch := tuple(islice(events, _BATCH)):
             for event in batch:
-                step.take(event, [verdict for _jail, verdict in self.judge(event)])
+                self._take(event, step)
         return step
 
     def read(self, arrived: Chunk | Entries) -> Iterator[Event]:
@@ -206,18 +196,35 @@ class Engine:
         return self._reader.read(arrived)
 
     def judge(self, event: Event) -> Iterator[tuple[Jail, Verdict]]:
-        """Let each jail that listens to the event's filter count it; for `feed` and `explain`."""
+        """Let each jail that listens to the event's filter count it, and say what each made of it."""
         for jail in self._listeners.get(event.filter, ()):
-            verdict = jail.judge(
-                event,
-                ignored_by=self._ignored_by,
-                is_denied=self._denied_at(event.at, jail.definition),
-            )
-            if verdict.decision is not None:
-                for decision in verdict.decisions:
-                    if isinstance(decision, Block):
-                        self._deny(decision)
-            yield jail, verdict
+            yield jail, self._judge(event, jail)
+
+    def _take(self, event: Event, step: Step) -> None:
+        """Let each jail that listens to the event's filter count it."""
+        is_denied = is_counted = False
+        for jail in self._listeners.get(event.filter, ()):
+            if jail.is_keyed_by_source and self._is_denied(event.source, event.at, jail.definition):
+                jail.counters.denied_already += 1  # the rest of a flood is of these: no verdict on each
+                is_denied = True
+                continue
+            verdict = self._judge(event, jail)
+            is_denied |= verdict.is_denied
+            if verdict.strike is not None:
+                is_counted = True
+                step.count(verdict.strike, verdict)
+        if is_denied and not is_counted:
+            step.denied.append(event)
+
+    def _judge(self, event: Event, jail: Jail) -> Verdict:
+        verdict = jail.judge(
+            event, ignored_by=self._ignored_by, is_denied=self._denied_at(event.at, jail.definition)
+        )
+        if verdict.decision is not None:
+            for decision in verdict.decisions:
+                if isinstance(decision, Block):
+                    self._deny(decision)
+        return verdict
 
     def note(self, outcome: Outcome) -> None:
         """Take what the enforcer did with a request, or what became of a block later."""
@@ -312,7 +319,10 @@ class Engine:
         denial = self._denials.get(source)
         if denial is not None and not _is_over(denial, at) and denial.settles(jail):
             return True
-        for length in self._lengths[source.version]:
+        lengths = self._lengths[source.version]
+        if not lengths:
+            return False
+        for length in lengths:
             denial = self._denials.get(source.prefix(length))
             if denial is not None and not _is_over(denial, at) and denial.settles(jail):
                 return True

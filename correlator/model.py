@@ -1,8 +1,9 @@
 """The nouns that all stages share: sources, chunks, events, strikes, decisions, outcomes.
 
-Everything here is frozen and knows nothing of files, sockets or clocks. Times are `Micros`: integer
-microseconds since 1970-01-01 UTC. An address becomes a `Source` exactly once, at the edge where text
-enters; whatever holds a `Source` afterwards cannot hold anything but an address.
+Everything here is frozen and knows nothing of files, sockets or clocks; what is made for each line of a log
+is a tuple with names, which takes a third of the time. Times are `Micros`: integer microseconds since
+1970-01-01 UTC. An address becomes a `Source` exactly once, at the edge where text enters; whatever holds a
+`Source` afterwards cannot hold anything but an address.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from correlator.errors import SourceError
 
@@ -170,8 +171,7 @@ class Entries:
     is_live: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """One line that counted, and where it stands."""
 
     at: Micros
@@ -180,8 +180,7 @@ class Evidence:
     line: str
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """What one line says, and which filter and pattern understood it."""
 
     at: Micros
@@ -192,17 +191,16 @@ class Event:
     is_spoofable: bool = False
     """True where the evidence proves nothing about its sender (a lone SYN, a UDP datagram)."""
     weight: int = 1
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # it hides the method of tuples, which nobody misses
     """How often the line says it happened ("message repeated N times")."""
     port: int | None = None
     """Destination port: which of ours."""
     protocol: str | None = None
-    fields: Mapping[str, str] = field(default_factory=lambda: NO_FIELDS)
+    fields: Mapping[str, str] = NO_FIELDS
     """Every named group of the pattern, as text the stranger may have chosen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Strike:
+class Strike(NamedTuple):
     """An event that a jail counts, under the key it counts it by."""
 
     jail: str
@@ -319,13 +317,15 @@ def printable(text: str) -> str:
 def json_ready(value: Any) -> Any:
     """Return what `json.dumps` should write for one of the nouns above, nested ones included.
 
-    Sources become text, enumerations their value, dataclasses objects with the same field names, sets lists
-    in order.
+    Sources become text, enumerations their value, dataclasses and named tuples objects of their fields, sets
+    lists in order.
     """
     if isinstance(value, Source):
         return str(value)
     if isinstance(value, enum.Enum):
         return value.value
+    if hasattr(value, "_asdict"):
+        return {name: json_ready(item) for name, item in value._asdict().items()}
     if hasattr(value, "__dataclass_fields__"):
         return {name: json_ready(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):

@@ -12,19 +12,21 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from correlator.lines.duplicates import Duplicates
 from correlator.lines.layouts import RECORD_BEGINS, TEXT, Layout, Reading, apply_layout
 from correlator.lines.syslog import (
     LAST_REPEATED_BY,
     Header,
+    HeaderReader,
     StampReader,
     format_line,
     parse_header,
     repeats_of_last,
 )
-from correlator.matching.filters import Filter, FilterDefinition, Unreadable
+from correlator.matching.filters import BEGINNING, Filter, FilterDefinition, Unreadable
 from correlator.matching.patterns import Line
 from correlator.matching.prefilter import Prefilter
 from correlator.model import SECOND, Chunk, Entries, Entry, Event, Evidence, Micros
@@ -60,6 +62,46 @@ class OriginCounters:
     """Messages that another origin had brought already."""
 
 
+class _Readers(NamedTuple):
+    """The filters that read the lines of one program."""
+
+    by_beginning: Mapping[str, _Choice]
+    """By how a body begins."""
+    otherwise: _Choice
+    """Where it begins with nothing in particular."""
+
+    @classmethod
+    def of(cls, filters: Iterable[Filter]) -> _Readers:
+        """Sort filters by the bodies that they can understand."""
+        every = tuple(filters)
+        beginnings = {beginning for filter_ in every for beginning in filter_.beginnings}
+        return cls({text: _Choice.of(every, text) for text in beginnings}, _Choice.of(every, ""))
+
+
+class _Choice(NamedTuple):
+    """Which of a program's filters read a body that begins in one way."""
+
+    readers: tuple[Filter, ...]
+    """Those with a pattern that may match it."""
+    claims: tuple[tuple[str, Filter], ...]
+    """Those that only say of a body with this text that it is theirs."""
+
+    @classmethod
+    def of(cls, filters: Sequence[Filter], beginning: str) -> _Choice:
+        """Choose by the first characters of a body."""
+        readers = tuple(one for one in filters if one.may_understand(beginning))
+        others = tuple(one for one in filters if one not in readers)
+        return cls(readers, tuple((text, one) for one in others if (text := one.definition.claims)))
+
+    def take(self, body: str) -> tuple[Filter, ...]:
+        """Return those that read this body."""
+        readers = self.readers
+        for text, one in self.claims:
+            if text in body:
+                readers += (one,)
+        return readers
+
+
 @dataclass(slots=True)
 class _Route:
     """The filters that read one origin."""
@@ -69,23 +111,23 @@ class _Route:
     """False for what a syslog daemon writes: a line of no program there is somebody's who broke a line."""
     has_records: bool = False
     """Whether a filter reads fields and not text."""
-    by_identifier: dict[str, tuple[Filter, ...]] = field(default_factory=dict)
+    by_identifier: dict[str, _Readers] = field(default_factory=dict)
     by_writer: dict[str, tuple[Filter, ...]] = field(default_factory=dict)
     last_line: bytes = b""
     """The last line that came, for a chunk that begins by repeating it."""
 
-    def readers(self, identifier: str) -> tuple[Filter, ...]:
-        """Return the filters that want lines of this program."""
+    def readers(self, identifier: str, body: str) -> tuple[Filter, ...]:
+        """Return the filters that can understand such a line of this program."""
         found = self.by_identifier.get(identifier)
         if found is None:
             is_read = self.has_plain or identifier != ""
-            found = tuple(
+            found = _Readers.of(
                 filter_
                 for filter_ in self.filters
                 if filter_.wants(identifier) and (is_read or filter_.reads_whole_lines)
             )
             _remember(self.by_identifier, identifier, found)
-        return found
+        return found.by_beginning.get(body[:BEGINNING], found.otherwise).take(body)
 
     def takers(self, identifier: str) -> tuple[Filter, ...]:
         """Return the filters that may take journal entries of this program."""
@@ -101,7 +143,7 @@ def _record_readers(readers: Iterable[Filter], body: str) -> tuple[Filter, ...]:
     return tuple(one for one in readers if one.layout.is_json and body.lstrip().startswith(RECORD_BEGINS))
 
 
-def _remember(table: dict[str, tuple[Filter, ...]], identifier: str, found: tuple[Filter, ...]) -> None:
+def _remember(table: dict[str, Any], identifier: str, found: Any) -> None:
     if len(table) >= _MOST_IDENTIFIERS:
         table.clear()
     if len(identifier) <= _LONGEST_IDENTIFIER:
@@ -119,6 +161,7 @@ class Reader:
         self.unreadable: deque[Unreadable] = deque(maxlen=_UNREADABLE_SHOWN)
         self._max_line = max_line
         self._duplicates = Duplicates()
+        self._headers = HeaderReader()
         self._stamps = StampReader()
         self._filters = filters
         self._prefilters: dict[tuple[bool, tuple[Filter, ...]], Prefilter] = {}
@@ -169,7 +212,7 @@ class Reader:
             yield from self._read_chunk(arrived, route, counters)
 
     def _read_chunk(self, chunk: Chunk, route: _Route, counters: OriginCounters) -> Iterator[Event]:
-        data, arrived = chunk.data, chunk.arrived
+        data, arrived, headers = chunk.data, chunk.arrived, self._headers.read
         for start, end in self._prefilter_of(route).candidates(data, identifier=chunk.identifier):
             counters.candidates += 1
             is_long = end - start > self._max_line
@@ -178,11 +221,11 @@ class Reader:
                 self._refuse_long(Evidence(arrived, chunk.origin, chunk.offset + start, text), counters)
                 continue
             text = shown = data[start:end].decode("utf-8", "surrogateescape")
-            header = Header("", "", chunk.identifier, "", text) if chunk.identifier else parse_header(text)
+            header = Header("", "", chunk.identifier, "", text) if chunk.identifier else headers(text)
             stamp = self._stamps.read(header.stamp, arrived)
             if header.identifier in LAST_REPEATED_BY and (repeats := repeats_of_last(header)) > 0:
                 header = parse_header(self._line_before(chunk, start, route))._replace(repeats=repeats)
-            readers = route.readers(header.identifier)
+            readers = route.readers(header.identifier, header.body)
             if is_long:
                 readers, shown = _record_readers(readers, header.body), text[: self._max_line]
             if readers:
@@ -249,14 +292,15 @@ class Reader:
                     counters.unreadable += 1
                     self.unreadable.append(each)
                     continue
+                said = line.header.repeats
                 if times is None:
-                    times = self._new_times(line.header, stamp, arrived, counters)
+                    is_alone = len(self._routes) < 2
+                    times = said if is_alone else self._new_times(line.header, stamp, arrived, counters)
                 if times:
                     counters.events += 1
-                    event = self._settle(each, own, arrived, counters)
-                    said = line.header.repeats
+                    event = each if each.at == own.evidence.at else self._settle(each, arrived, counters)
                     if times != said:
-                        event = replace(event, count=max(1, event.count * times // said))
+                        event = event._replace(count=max(1, event.count * times // said))
                     events.append(event)
         return events
 
@@ -267,15 +311,13 @@ class Reader:
         own = apply_layout(layout, Reading(line.header, None), line.evidence.line, arrived=arrived.arrived)
         evidence = line.evidence
         if own.stamp is not None:
-            evidence = replace(evidence, at=self._instant(own.stamp, arrived, counters))
+            evidence = evidence._replace(at=self._instant(own.stamp, arrived, counters))
         return Line(own.header, evidence, own.record, own.trouble, arrived.arrived)
 
     def _new_times(
         self, header: Header, stamp: Micros | None, arrived: Chunk | Entries, counters: OriginCounters
     ) -> int:
         """Return how often the message was said, without what another origin has brought already."""
-        if len(self._routes) < 2:
-            return header.repeats
         at = arrived.arrived if stamp is None else stamp
         times = self._duplicates.take(
             arrived.origin,
@@ -288,12 +330,10 @@ class Reader:
         counters.duplicates += times < header.repeats
         return times
 
-    def _settle(self, event: Event, line: Line, arrived: Chunk | Entries, counters: OriginCounters) -> Event:
-        """Return the event at a time that can be true, where its filter read a date of its own."""
-        if event.at == line.evidence.at:
-            return event
+    def _settle(self, event: Event, arrived: Chunk | Entries, counters: OriginCounters) -> Event:
+        """Return the event at a time that can be true: its filter read a date of its own."""
         at = self._instant(event.at, arrived, counters)
-        return replace(event, at=at, evidence=replace(event.evidence, at=at))
+        return event._replace(at=at, evidence=event.evidence._replace(at=at))
 
     def _line_before(self, chunk: Chunk, start: int, route: _Route) -> str:
         """Return the line that stands before `start`; empty where it is too long, or never came."""
@@ -308,7 +348,7 @@ class Reader:
     def _refuse_long(self, evidence: Evidence, counters: OriginCounters) -> None:
         """Count a line over the bound; cut, it could end where the stranger wants it to."""
         counters.cut += 1
-        evidence = replace(evidence, line=evidence.line[:_SHOWN_OF_LONG])
+        evidence = evidence._replace(line=evidence.line[:_SHOWN_OF_LONG])
         self.unreadable.append(Unreadable("-", f"longer than {self._max_line} bytes", evidence))
 
     @staticmethod

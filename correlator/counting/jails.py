@@ -11,7 +11,6 @@ detection goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from correlator.counting.deciding import Decider, JailCounters
@@ -67,7 +66,7 @@ class Jail:
         self._out_of = f"of {definition.threshold} {definition.unit} in {format_span(definition.span)}"
         self._kinds: dict[tuple[str, str], int] = {}
         self._max_sources = max_sources
-        self._is_keyed_by_source = definition.is_keyed_by_source
+        self.is_keyed_by_source = definition.is_keyed_by_source
         self.keep_lines_in(EvidenceBook())
 
     def keep_lines_in(self, book: EvidenceBook) -> None:
@@ -93,7 +92,7 @@ class Jail:
 
     def key_for(self, event: Event) -> str | None:
         """Return the key that an event strikes; None where the line does not say it."""
-        if self._is_keyed_by_source:
+        if self.is_keyed_by_source:
             return str(self.definition.counted_by(event.source))
         found = ""
         match self.definition.key:
@@ -175,7 +174,7 @@ class Jail:
     def count_again(self, strike: Strike, *, is_denied: Callable[[Source], bool]) -> Verdict:
         """Count a strike that waited over a restart; the lengths of prefixes may have changed meanwhile."""
         if self.definition.is_keyed_by_source:
-            strike = replace(strike, key=str(self.definition.counted_by(strike.source)))
+            strike = strike._replace(key=str(self.definition.counted_by(strike.source)))
         return self.count(strike, is_denied=is_denied)
 
     def forget(self, source: Source) -> None:

@@ -99,6 +99,8 @@ _REPEATED = re.compile(
 )
 # vm last message repeated 3 times
 _LAST_REPEATED = re.compile(r"(?:\S{1,255} )?(?:--- )?last message repeated (\d{1,9}) times?(?: ---)?")
+_FOLDED = "essage"
+"""Stands early in the body of every line that says how often another was said."""
 _TRADITIONAL = len("Nov 22 14:29:22")
 LAST_REPEATED_BY = frozenset({"", "syslogd", "syslog"})
 """Who may say that the line before was repeated."""
@@ -119,12 +121,41 @@ class Header(NamedTuple):
 def parse_header(line: str) -> Header:
     """Split one line, given without its line feed."""
     found = _HEADER.match(line) or _RFC5424.match(line)
-    if found is None:
-        return _plain_header(line)
+    return _plain_header(line) if found is None else _header(found)
+
+
+class HeaderReader:
+    """Splits lines one after the other as `parse_header` does; many begin just as the one before.
+
+    What stands before the body is decided by itself where it ends with a colon and a space: up to there no
+    part of it could have taken more, for none but a stamp holds a space.
+    """
+
+    def __init__(self) -> None:
+        self._beginning = "\n"  # no line begins with it
+        self._told = ("", "", "", "")
+
+    def read(self, line: str) -> Header:
+        """Split one line, given without its line feed."""
+        if line.startswith(self._beginning):
+            body = line[len(self._beginning) :]
+            if _FOLDED not in body[:12]:
+                return Header(*self._told, body)
+        found = _HEADER.match(line)
+        if found is None:
+            return parse_header(line)
+        header = _header(found)
+        start = found.start("body")
+        if line.startswith(": ", start - 2):
+            self._beginning, self._told = line[:start], header[:4]
+        return header
+
+
+def _header(found: re.Match[str]) -> Header:
     stamp, host, identifier, pid, body = found.group("stamp", "host", "identifier", "pid", "body")
     if body is None:
         body = ""
-    elif "essage" in body[:12]:
+    elif _FOLDED in body[:12]:
         return Header(stamp, host or "", identifier, "" if pid in (None, "-") else pid, *_unfolded(body))
     return Header(stamp, host or "", identifier, "" if pid is None or pid == "-" else pid, body)
 
@@ -156,9 +187,17 @@ class StampReader:
 
     def __init__(self) -> None:
         self._hours: dict[str, Micros] = {}
+        self._last: tuple[str, Micros] = ("", 0)
+        self._found: Micros | None = None
 
     def read(self, stamp: str, arrived: Micros) -> Micros | None:
         """Return the instant a stamp names, or None where it is none."""
+        if (stamp, arrived) != self._last:
+            self._found = self._read(stamp, arrived)
+            self._last = (stamp, arrived)
+        return self._found
+
+    def _read(self, stamp: str, arrived: Micros) -> Micros | None:
         if len(stamp) != _TRADITIONAL or stamp[9] != ":":
             if len(stamp) > _TRADITIONAL and stamp[10] == "T":
                 return _read_iso(stamp)

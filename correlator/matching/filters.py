@@ -26,6 +26,7 @@ from correlator.matching.open_connections import CONNECTION, ConnectionDefinitio
 from correlator.matching.patterns import (
     SOURCE,
     Condition,
+    Expression,
     Line,
     Pattern,
     PatternDefinition,
@@ -40,12 +41,14 @@ if TYPE_CHECKING:
     from correlator.matching.whole_lines import WholeLines
 
 NOTHING = "nothing"
+BEGINNING = 4
+"""Characters of a body by which the patterns that may match it are looked up."""
 TRANSPORT = "_TRANSPORT"
 _KERNEL = "kernel"
 _MAX_PORT = 65535
 _IGNORE = "ignore"
 _TESTED: Micros = 1_767_225_600 * SECOND
-_KEY = 4  # characters of a body by which the patterns that may match it are looked up
+_FEW_BEGINNINGS = 4  # more are looked for no quicker than the expression itself
 _MAX_COUNT = 10_000  # a line that says "repeated a million times" is a liar or a flood
 
 
@@ -121,6 +124,10 @@ class Unreadable:
     evidence: Evidence
 
 
+_Candidates = tuple[tuple[Pattern, tuple[str, ...]], ...]
+"""Patterns, each with texts of which a body must begin with one."""
+
+
 class Filter:
     """A filter that runs. Raises PatternError from the constructor for a bad expression.
 
@@ -154,7 +161,7 @@ class Filter:
             pattern.check()
         if self._connections is not None:
             self._connections.check()
-        _ = self._ignores, [conditions.tests for conditions in self._ignored_records]
+        _ = [ignore.compiled for ignore in self._ignores], [one.tests for one in self._ignored_records]
 
     def warm(self) -> None:
         """Make ready for its first line."""
@@ -162,8 +169,8 @@ class Filter:
         _ = self._by_beginning, self._beginning_anyhow
 
     @functools.cached_property
-    def _ignores(self) -> list[Any]:
-        return [compile_expression(expression) for expression in self.definition.ignores]
+    def _ignores(self) -> list[Expression]:
+        return [Expression(_IGNORE, expression) for expression in self.definition.ignores]
 
     @functools.cached_property
     def _ignored_records(self) -> list[RecordConditions]:
@@ -177,18 +184,31 @@ class Filter:
         )
 
     @functools.cached_property
-    def _by_beginning(self) -> dict[str, tuple[Pattern, ...]]:
+    def _by_beginning(self) -> dict[str, _Candidates]:
         """The patterns that may match a body, by its first characters, where any pattern says them."""
-        keys = {text[:_KEY] for pattern in self._patterns for text in pattern.beginnings}
-        return {key: tuple(one for one in self._patterns if _may_begin(one, key)) for key in keys}
+        return {
+            key: tuple((one, _beginnings(one, key)) for one in self._patterns if _may_begin(one, key))
+            for key in self.beginnings
+        }
 
     @functools.cached_property
-    def _beginning_anyhow(self) -> tuple[Pattern, ...]:
+    def _beginning_anyhow(self) -> _Candidates:
         return tuple(
-            pattern
+            (pattern, pattern.beginnings or ("",))
             for pattern in self._patterns
-            if any(len(text) < _KEY for text in pattern.beginnings or ("",))
+            if any(len(text) < BEGINNING for text in pattern.beginnings or ("",))
         )
+
+    @functools.cached_property
+    def beginnings(self) -> frozenset[str]:
+        """First characters of bodies by which some of its patterns are looked up, see `may_understand`."""
+        return frozenset(text[:BEGINNING] for pattern in self._patterns for text in pattern.beginnings)
+
+    def may_understand(self, beginning: str) -> bool:
+        """Whether a pattern may match a body of these first `BEGINNING` characters, or it tells of others."""
+        if self.layout is not TEXT or self._connections is not None:
+            return True
+        return bool(self._by_beginning.get(beginning, self._beginning_anyhow))
 
     def needs(self) -> Iterator[Need]:
         """Yield, for each thing it looks for, what every line has that it can be found in."""
@@ -242,8 +262,8 @@ class Filter:
             self.told, self.late = "", ()
             connections.advance(line.evidence.at)
         try:
-            for pattern in self._by_beginning.get(body[:_KEY], self._beginning_anyhow):
-                if pattern.literal not in body or not body.startswith(pattern.beginnings or ""):
+            for pattern, beginnings in self._by_beginning.get(body[:BEGINNING], self._beginning_anyhow):
+                if pattern.literal not in body or not body.startswith(beginnings):
                     continue  # another pattern brought the line here; this is far cheaper than an expression
                 if self.quarantined and pattern.name in self.quarantined:
                     continue
@@ -276,7 +296,7 @@ class Filter:
 
     def _is_ignored(self, line: Line) -> bool:
         record, body = line.record, line.header.body
-        return any(self._search(_IGNORE, compiled, body) is not None for compiled in self._ignores) or (
+        return any(ignore.match_in(body, self._search) is not None for ignore in self._ignores) or (
             record is not None
             and any(conditions.are_met(record, _IGNORE, self._search) for conditions in self._ignored_records)
         )
@@ -302,7 +322,7 @@ class Filter:
                 self.told = "waits for the line that begins its connection"
                 return None
             return self._nobodys(line)
-        shown = replace(line.evidence, line=f"{line.evidence.line} [{known.beginning}]")
+        shown = line.evidence._replace(line=f"{line.evidence.line} [{known.beginning}]")
         return self._event(pattern, {**known.fields, **fields}, line._replace(evidence=shown))
 
     def _nobodys(self, line: Line) -> Unreadable:
@@ -349,6 +369,12 @@ def _run_pattern(definition: FilterDefinition, pattern: PatternDefinition) -> Pa
 def _may_begin(pattern: Pattern, key: str) -> bool:
     """Whether the pattern can match a body whose first characters are `key`."""
     return not pattern.beginnings or any(text.startswith(key[: len(text)]) for text in pattern.beginnings)
+
+
+def _beginnings(pattern: Pattern, key: str) -> tuple[str, ...]:
+    """Return texts of which a body that begins with `key` begins with one, where looking is worth it."""
+    texts = tuple(text for text in pattern.beginnings if text.startswith(key[: len(text)]))
+    return texts if 0 < len(texts) <= _FEW_BEGINNINGS else ("",)
 
 
 def _number(text: str, highest: int) -> int | None:

@@ -55,11 +55,12 @@ def _ways(items: Sequence[Any], following: Sequence[Any], length: int) -> int:
 def _ways_of_repeat(argument: Any, rest: Sequence[Any], length: int) -> int:
     least, most, items = int(argument[0]), int(argument[1]), list(argument[2])
     ways = _ways(items, [*items, *rest] if most > 1 else rest, length)
+    is_decided = least == most or not _beginnings(items) & _beginnings(rest)  # by the next character
     if most == 1:
-        return ways + 1 - least
+        return ways if is_decided else ways + 1
     if ways > 1:
         return UNBOUNDED
-    if least == most or not _beginnings(items) & _beginnings(rest):
+    if is_decided:
         return 1
     return max(1, min(most, length) - least + 1)
 

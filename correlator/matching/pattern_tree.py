@@ -17,18 +17,24 @@ REPEATS = frozenset({"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"})
 LONG = 8
 """A repetition of fewer is no way to lose time, nor to hide an address."""
 ALPHABET = tuple(chr(code) for code in range(32, 127))
+_FUZZY = re.compile(r"(?<!\\)\{[^{}]*[eids][^{}]*\}")
 _MOST_SAMPLE = 500
 _MOST_BEGINNINGS = 32
 _LONGEST_BEGINNING = 48
 
 
 def parse_expression(expression: str) -> Any:
-    """Return the tree of an expression; None where `re` cannot read it."""
+    """Return the tree of an expression; None where `re` cannot read it, or reads it as `regex` does not.
+
+    Those are sets in sets (`[[:digit:]]`), of which `re` warns, and errors that a match may have (`{e<=1}`).
+    """
+    if _FUZZY.search(expression):
+        return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", FutureWarning)
             return re._parser.parse(expression)  # type: ignore[attr-defined]  # noqa: SLF001  no public parser
-    except (re.error, AttributeError, OverflowError, RecursionError):
+    except (re.error, AttributeError, OverflowError, RecursionError, FutureWarning):
         return None
 
 

@@ -18,15 +18,13 @@ import regex
 from correlator.lines.layouts import find_text, json_literal
 from correlator.lines.syslog import Header
 from correlator.matching.needs import required_text
-from correlator.matching.pattern_cost import bound_tries
+from correlator.matching.quick_search import SHORT, is_quick, plain_search
 from correlator.model import Evidence, Micros
 
 SOURCE = "source"
 """The group, or the field, that says who it was."""
 _GROUP = re.compile(r"\(\?P<(\w+)>")
-_SHORT = 256
 _SHOWN = 24  # characters of an expression that stand before what is wrong in it
-_MOST_TRIES = 10_000  # each looks at no more than the body once more: some ten milliseconds at worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +99,39 @@ Search = Callable[[str, Any, str], Any]
 """Searches text for an expression, both for a pattern of this name; None where it is not found in time."""
 
 
-class TextPattern:
+class Expression:
+    """An expression and how it is searched, for a pattern of this name."""
+
+    def __init__(self, name: str, expression: str) -> None:
+        self.name = name
+        self.expression = expression
+
+    @functools.cached_property
+    def compiled(self) -> Any:
+        """What is searched. Raises: PatternError for a bad expression."""
+        return compile_expression(self.expression)
+
+    @functools.cached_property
+    def _quick(self) -> tuple[Callable[[str], Any], Callable[[str], Any]] | None:
+        """Searches of short text, in ASCII and in any; None where only one with a clock is safe."""
+        if not is_quick(self.expression):
+            return None
+        whole = self.compiled.search
+        return plain_search(self.expression) or whole, whole
+
+    def match_in(self, text: str, search: Search) -> Any:
+        """Return the match; None where there is none, or none in time."""
+        if len(text) <= SHORT and (quick := self._quick) is not None:
+            return quick[0 if text.isascii() else 1](text)
+        return search(self.name, self.compiled, text)
+
+
+class TextPattern(Expression):
     """An expression, searched in the body; raises PatternError for a bad one, or one that lacks a group."""
 
     def __init__(self, definition: PatternDefinition, *, needs: Sequence[str] = (SOURCE,)) -> None:
+        super().__init__(definition.name, definition.expression)
         self.definition = definition
-        self.name = definition.name
         self._needs = needs
 
     @functools.cached_property
@@ -141,18 +166,9 @@ class TextPattern:
         """Raise PatternError where it cannot run."""
         _ = self.compiled
 
-    @functools.cached_property
-    def is_quick(self) -> bool:
-        """Whether no short body can make the search long: proved, so that it needs no clock beside it."""
-        return bound_tries(self.definition.expression, _SHORT) <= _MOST_TRIES
-
     def find(self, line: Line, search: Search) -> dict[str, str] | None:
         """Return the fields, or None where the pattern is not in the line."""
-        body = line.header.body
-        if len(body) <= _SHORT and self.is_quick:
-            found = self.compiled.search(body)
-        else:
-            found = search(self.name, self.compiled, body)
+        found = self.match_in(line.header.body, search)
         if found is None:
             return None
         fields: dict[str, str] = found.groupdict()

@@ -57,6 +57,11 @@ class WholeLineFilter(Filter):
         del identifier
         return True
 
+    def may_understand(self, beginning: str) -> bool:
+        """Its expressions look at more than the body."""
+        del beginning
+        return True
+
     def takes(self, entry: Entry) -> bool:
         """Whether it reads this journal entry.
 
@@ -90,7 +95,7 @@ class WholeLineFilter(Filter):
             filter=self.name,
             pattern=found.pattern,
             source=source,
-            evidence=replace(line.evidence, at=found.at),
+            evidence=line.evidence._replace(at=found.at),
             fields=MappingProxyType(
                 {name: text for name, text in found.fields.items() if isinstance(text, str)}
             ),

@@ -160,8 +160,11 @@ def test_case_insensitive_patterns_pass_all():
 
 
 def test_what_only_regex_understands_passes_all():
-    """Nothing is claimed of an expression that re cannot parse."""
+    """Nothing is claimed of an expression that re cannot parse, or takes for something else."""
     assert required_text(r"^(?|(a)|(b))attackalert") == ((), ())
+    assert required_text(r"^port [[:digit:]]+ refused") == ((), ())  # re: one of ":digt[", then "]"
+    assert required_text(r"(?:refused){e<=1}") == ((), ())  # re: the text "{e<=1}"
+    assert required_text(r"^\{e<=1\} refused")[1] == ("{e<=1} refused",)
 
 
 def test_a_line_of_another_program_is_no_candidate():

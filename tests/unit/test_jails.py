@@ -1,7 +1,5 @@
 """Jails: what is counted, who is denied and for how long, and what forged evidence may do."""
 
-from dataclasses import replace
-
 import pytest
 
 from correlator.counting.breaker import Breaker
@@ -339,7 +337,7 @@ def test_the_evidence_of_a_decision_is_bounded_in_lines_and_length():
     evidence = _judge(jail, _event(port=99, at=START + 99)).decision.evidence
     assert [item.line for item in evidence] == [f"probe of {port}" for port in range(80, 100)]
     long = [
-        replace(_event(at=START + n), evidence=Evidence(START + n, "o", n, "y" * 9000))
+        _event(at=START + n)._replace(evidence=Evidence(START + n, "o", n, "y" * 9000))
         for n in range(200, 300)
     ]
     evidence = [_judge(jail, event) for event in long][-1].decision.evidence
@@ -438,9 +436,9 @@ def test_a_jail_takes_back_strikes_under_its_present_prefixes():
 def test_a_plain_block_moves_nobody_and_is_counted():
     """Without growing lengths there is no step; what a line does not say has a stand-in."""
     jail = _jail()
-    block = _judge(jail, replace(_event(), protocol=None)).decision
+    block = _judge(jail, _event()._replace(protocol=None)).decision
     assert (block.step, block.protocol, block.struck, block.key) == (0, "TCP", "", "192.0.2.9")
-    assert _judge(jail, replace(_event("192.0.2.8"), protocol="UDP")).decision.protocol == "UDP"
+    assert _judge(jail, _event("192.0.2.8")._replace(protocol="UDP")).decision.protocol == "UDP"
     assert (jail.counters.blocks, jail.counters.strikes) == (2, 2)
 
 
