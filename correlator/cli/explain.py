@@ -169,7 +169,8 @@ def _not_enabled(site: Site, text: str, now: Micros) -> Iterator[str]:
     from correlator.config.filters import read_filter
     from correlator.config.site import FilterShelf
     from correlator.lines.syslog import parse_header
-    from correlator.matching.filters import Filter, make_line
+    from correlator.matching.filter_tests import make_line
+    from correlator.matching.filters import Filter
     from correlator.matching.patterns import PatternError
 
     identifier = parse_header(text).identifier

@@ -130,7 +130,8 @@ def _shown(text: str) -> str:
 
 
 def _answer(filter_: Filter, text: str, now: Micros, at: Micros | None) -> dict[str, Any]:
-    from correlator.matching.filters import Unreadable, make_line
+    from correlator.matching.filter_tests import make_line
+    from correlator.matching.filters import Unreadable
     from correlator.matching.whole_line_filters import WholeLineFilter
 
     if isinstance(filter_, WholeLineFilter):

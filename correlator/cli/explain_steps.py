@@ -59,7 +59,7 @@ def explain_line(
 
 def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dict[str, Any], Event | None]:
     from correlator.lines.syslog import format_instant
-    from correlator.matching.filters import make_line
+    from correlator.matching.filter_tests import make_line
     from correlator.matching.pattern_review import near_misses
 
     identifier = reading.header.identifier

@@ -9,14 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from correlator.errors import Fault
-from correlator.matching.filters import (
-    NOTHING,
-    Filter,
-    FilterDefinition,
-    FilterTest,
-    failed_tests,
-    make_line,
-)
+from correlator.matching.filter_tests import failed_tests, make_line
+from correlator.matching.filters import NOTHING, Filter, FilterDefinition, FilterTest
 from correlator.matching.pattern_review import near_misses
 from correlator.matching.patterns import PatternError, compile_expression
 from correlator.model import SECOND

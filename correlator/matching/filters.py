@@ -20,7 +20,7 @@ import regex
 
 from correlator.errors import SourceError
 from correlator.lines.journal_match import JournalMatch
-from correlator.lines.layouts import TEXT, Layout, read_line
+from correlator.lines.layouts import TEXT, Layout
 from correlator.matching.needs import ANY_PROGRAM, Need
 from correlator.matching.open_connections import CONNECTION, ConnectionDefinition, Held, OpenConnections
 from correlator.matching.patterns import (
@@ -47,7 +47,6 @@ TRANSPORT = "_TRANSPORT"
 _KERNEL = "kernel"
 _MAX_PORT = 65535
 _IGNORE = "ignore"
-_TESTED: Micros = 1_767_225_600 * SECOND
 _FEW_BEGINNINGS = 4  # more are looked for no quicker than the expression itself
 _MAX_COUNT = 10_000  # a line that says "repeated a million times" is a liar or a flood
 
@@ -383,42 +382,3 @@ def _number(text: str, highest: int) -> int | None:
         return None
     number = int(text)
     return number if number <= highest else None
-
-
-def make_line(text: str, *, arrived: Micros, origin: str = "test", layout: Layout = TEXT) -> Line:
-    """Return one line as the engine would hand it to a filter, its own stamp taken as its time."""
-    reading = read_line(text, layout, arrived=arrived)
-    at = arrived if reading.stamp is None else reading.stamp
-    return Line(reading.header, Evidence(at, origin, 0, text), reading.record, reading.trouble, arrived)
-
-
-def read_test(filter_: Filter, test: FilterTest, line: str = "") -> Event | Unreadable | None:
-    """Return what a filter says of a test's line, or another in its place, after those that came before."""
-    filter_.forget()
-    answer = None
-    for text in (*test.before, line or test.line):
-        read = make_line(text, arrived=_TESTED, layout=filter_.layout)
-        answer = filter_.read(read) if filter_.wants(read.header.identifier) else None
-    return next(iter(filter_.late), None) if answer is None else answer
-
-
-def failed_tests(filter_: Filter) -> Iterator[tuple[FilterTest, str]]:
-    """Yield each of the filter's own tests that fails, with what it got instead."""
-    for test in filter_.definition.tests:
-        answer = read_test(filter_, test)
-        if test.expect is None:
-            if isinstance(answer, Event):
-                yield test, f"pattern {answer.pattern!r}, source {answer.source}"
-            continue
-        if not isinstance(answer, Event):
-            yield test, NOTHING if answer is None else f"unreadable: {answer.reason}"
-            continue
-        got = {
-            "count": str(answer.count),
-            **answer.fields,
-            "pattern": answer.pattern,
-            "source": str(answer.source),
-        }
-        wrong = [f"{key}={got.get(key)!r}" for key, value in test.expect.items() if got.get(key) != value]
-        if wrong:
-            yield test, ", ".join(wrong)

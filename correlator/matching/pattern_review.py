@@ -13,7 +13,8 @@ from typing import Any
 
 import regex
 
-from correlator.matching.filters import Filter, FilterDefinition, FilterTest, make_line, read_test
+from correlator.matching.filter_tests import make_line, read_test
+from correlator.matching.filters import Filter, FilterDefinition, FilterTest
 from correlator.matching.needs import required_literal
 from correlator.matching.open_connections import CONNECTION
 from correlator.matching.pattern_tree import (

@@ -14,7 +14,8 @@ from correlator.config.filters import load_filter
 from correlator.config.reader import File
 from correlator.config.site import build_engine, load_site
 from correlator.lines.syslog import format_instant
-from correlator.matching.filters import Filter, Unreadable, make_line
+from correlator.matching.filter_tests import make_line
+from correlator.matching.filters import Filter, Unreadable
 from correlator.model import SECOND, Chunk
 from correlator.probe.packet_log import IPV4, IPV6, LoggedPacket, format_packet
 from tests.netns.packet_kinds import NOTHING, PACKETS

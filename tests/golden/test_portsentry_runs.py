@@ -11,7 +11,8 @@ import pytest
 
 from correlator.attackalert import ACTIVE, CONNECT, SHUTTING_DOWN, STARTING, end_for_syslog, format_probe
 from correlator.config.filters import load_filter
-from correlator.matching.filters import Filter, make_line
+from correlator.matching.filter_tests import make_line
+from correlator.matching.filters import Filter
 from correlator.model import Event
 from correlator.probe.announce import announce_mode, is_connect, protocol_of
 from correlator.probe.packets import TCP, UDP, Packet

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from correlator.config.filters import load_filter
-from correlator.matching.filters import Filter, make_line
+from correlator.matching.filter_tests import make_line
+from correlator.matching.filters import Filter
 from correlator.model import SECOND, Event
 
 FILTERS = Path(__file__).parents[2] / "filters"

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from correlator.config.filters import load_filter
-from correlator.matching.filters import Filter, make_line
+from correlator.matching.filter_tests import make_line
+from correlator.matching.filters import Filter
 from correlator.model import SECOND
 from tests.netns.packet_kinds import NOTHING, PACKETS, make_source
 from tests.netns.packet_rules import PREROUTING, log_table

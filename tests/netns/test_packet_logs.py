@@ -7,7 +7,8 @@ import pytest
 from correlator.config.filters import load_filter
 from correlator.drill.lab import LabError
 from correlator.errors import MissingToolError
-from correlator.matching.filters import Filter, Unreadable, make_line
+from correlator.matching.filter_tests import make_line
+from correlator.matching.filters import Filter, Unreadable
 from correlator.model import SECOND
 from tests.netns.packet_kinds import NOTHING, PACKETS, make_source
 from tests.netns.packet_rules import INGRESS, IPTABLES_WAYS, NFT_WAYS, PREROUTING, log_table

@@ -12,7 +12,8 @@ from correlator.config.filters import load_filter
 from correlator.drill.lab import SCANNER4, SCANNER6, VICTIM4, VICTIM6, VICTIM_DEVICE, LabError
 from correlator.drill.packets import Flag
 from correlator.errors import MissingToolError
-from correlator.matching.filters import Filter, Unreadable, make_line
+from correlator.matching.filter_tests import make_line
+from correlator.matching.filters import Filter, Unreadable
 from correlator.model import SECOND
 from tests.netns.packet_kinds import NOTHING, make_source, tcp, udp
 from tests.netns.packet_rules import INGRESS, NFT_WAYS, PREROUTING, log_table

@@ -11,7 +11,8 @@ from correlator.config.filters import load_filter
 from correlator.counting.jails import Jail, JailDefinition
 from correlator.engine import Engine, Step
 from correlator.lines.syslog import format_instant
-from correlator.matching.filters import Filter, Unreadable, make_line
+from correlator.matching.filter_tests import make_line
+from correlator.matching.filters import Filter, Unreadable
 from correlator.model import SECOND, Block, Chunk, Event, Repeat, parse_source
 from correlator.probe.techniques import UDP_TECHNIQUE, name_technique
 

@@ -22,7 +22,8 @@ from correlator.config.portsentry_import import format_portward_toml
 from correlator.config.portsentry_settings import expand_modes, map_threshold, settings_from_portsentry
 from correlator.config.route_commands import ask_route, undo_route
 from correlator.config.site import load_site
-from correlator.matching.filters import Filter, failed_tests
+from correlator.matching.filter_tests import failed_tests
+from correlator.matching.filters import Filter
 from correlator.model import SECOND
 
 ROOT = Path(__file__).parents[2]

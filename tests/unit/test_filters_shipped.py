@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from correlator.config.filters import load_filter
-from correlator.matching.filters import Filter, failed_tests, make_line, read_test
+from correlator.matching.filter_tests import failed_tests, make_line, read_test
+from correlator.matching.filters import Filter
 from correlator.model import SECOND, Event, parse_source
 
 FOLDER = Path(__file__).parents[2] / "filters"

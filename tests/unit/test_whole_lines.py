@@ -6,7 +6,8 @@ import pytest
 
 from correlator.errors import SourceError
 from correlator.lines.journal_match import parse_journal_match
-from correlator.matching.filters import FilterDefinition, Unreadable, make_line
+from correlator.matching.filter_tests import make_line
+from correlator.matching.filters import FilterDefinition, Unreadable
 from correlator.matching.patterns import PatternDefinition, PatternError
 from correlator.matching.prefilter import Prefilter
 from correlator.matching.whole_line_filters import WholeLineFilter, run_filter
