@@ -45,6 +45,7 @@ _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _LIST_ELEMENT = 1
 _ELEMENT_KEY, _ELEMENT_FLAGS, _ELEMENT_TIMEOUT, _ELEMENT_EXPIRATION = 1, 3, 4, 5
 _DATA_VALUE = 1
+_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
 _INTERVAL_END = 1
 _GENERATION_ID = 1
 
@@ -69,6 +70,16 @@ def set_of(source: Source) -> str:
 def remaining_ms(until: Until, now: Micros) -> int | None:
     """Return the kernel's timeout for a block, rounded up, at least 1; None for a permanent one."""
     return None if until is None else max(1, -((now - until) // 1000))
+
+
+def spell_time(milliseconds: int) -> str:
+    """Return a time as nft reads it, which takes eight digits at most: 28 hours are nine in milliseconds."""
+    parts = []
+    for unit, size in _UNITS:
+        count, milliseconds = divmod(milliseconds, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts)
 
 
 def pack_change(
@@ -146,7 +157,7 @@ def ruleset(denied: Iterable[tuple[Source, Until]], *, now: Micros) -> str:
     for source, until in denied:
         remaining = remaining_ms(until, now)
         elements[set_of(source)].append(
-            str(source) if remaining is None else f"{source} timeout {remaining}ms"
+            str(source) if remaining is None else f"{source} timeout {spell_time(remaining)}"
         )
     lines = [f"add table inet {TABLE}", f"delete table inet {TABLE}", f"table inet {TABLE} {{"]
     for name in SETS:
@@ -170,7 +181,7 @@ def change_text(add: Iterable[tuple[Source, Until]], remove: Iterable[Source], *
         name, remaining = set_of(source), remaining_ms(until, now)
         if source.is_single:
             bare[name].append(str(source))
-        timed[name].append(str(source) if remaining is None else f"{source} timeout {remaining}ms")
+        timed[name].append(str(source) if remaining is None else f"{source} timeout {spell_time(remaining)}")
     lines = []
     for name in SETS:
         for verb, elements in (("add", bare), ("delete", bare), ("add", timed)):

@@ -1,8 +1,9 @@
 """`make bench`: Portward and those it is compared with, measured in turn, in one run.
 
 `reaction` on real packets, beside real PortSentry; `matching` on logs, beside fail2ban-regex, SSHGuard's
-parser and GNU grep. Prints one table; nothing here fails because of a time. The first row of each measurement
-is what the others are compared with.
+parser and GNU grep; `restore`, how long 50,000 and 100,000 blocks take to be in force again. Prints one
+table; nothing here fails because of a time. The first row of each measurement is what the others are
+compared with.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from correlator.drill.lab import Lab
 from correlator.errors import PortwardError
-from tests.bench import matching, nmap_learned
+from tests.bench import matching, nmap_learned, restore
 from tests.bench.figures import Figures, format_table, summarise
 from tests.bench.guard import Guard
 from tests.bench.peer_portsentry import PortSentry
@@ -29,7 +30,7 @@ UNCERTAIN = "of which uncertain"
 LEARNED = "nmap -T5 learns of 514"
 OPEN = "of these open services"
 _WARM_UP = 3
-_PARTS = ("reaction", "matching")
+_PARTS = ("reaction", "matching", "restore")
 _TOOLS: dict[str, Callable[[Lab, Path], Guard]] = {
     "portsentry": PortSentry,
     "portward": Portward,
@@ -65,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         samples = _measure(tools, arguments.runs, arguments.scans) if tools else {}
         if "matching" in parts:
             samples |= matching.measure(arguments.rounds)
+        if "restore" in parts:
+            samples |= restore.measure(arguments.rounds)
     except PortwardError as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return exc.exit_status

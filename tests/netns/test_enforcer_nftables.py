@@ -443,6 +443,26 @@ def test_fifty_thousand_blocks_are_restored_in_one_batch(running: Running) -> No
     assert len(read_blocked_file(running.paths.blocked)) == 50_000
 
 
+def test_blocks_of_any_length_are_restored(running: Running) -> None:
+    """An hour and a week, thirty days, to the last that may be asked for; all at once, and some hundreds."""
+    client = running.start()
+    days = (1, 2, 7, 30, 365, 36_500, 136_000)
+    for number, length in enumerate(days):
+        running.block(client, f"203.0.113.{number}", length * 24 * HOUR)
+        running.block(client, f"198.51.{number}.0/24", length * 24 * HOUR)
+    before = running.kernel()
+    running.nft("flush ruleset")
+    assert running.sync(client).added == 2 * len(days)
+    found = running.kernel()
+    assert found.keys() == before.keys()
+    assert all(abs((found[source] or 0) - (before[source] or 0)) < 5 * SECOND for source in before)
+    for number in range(600):
+        running.block(client, f"203.1.{number >> 8}.{number & 255}", 7 * 24 * HOUR)
+    running.nft("flush set inet portward source4")
+    assert running.sync(client).added == 600 + len(days)
+    assert len(running.kernel()) == 600 + 2 * len(days)
+
+
 def test_killed_at_any_moment_nothing_is_lost_and_nothing_doubled(running: Running) -> None:
     """Forty lives, each killed among requests under way; what was not answered is asked again.
 

@@ -97,12 +97,24 @@ def test_the_ruleset_is_one_transaction_from_nothing() -> None:
         [(parse_prefix("192.0.2.9"), NOW + SECOND), (parse_prefix("2001:db8::/64"), None)], now=NOW
     )
     assert text.startswith("add table inet portward\ndelete table inet portward\ntable inet portward {\n")
-    assert (
-        " set source4 { type ipv4_addr; flags timeout; elements = { 192.0.2.9 timeout 1000ms }; }\n" in text
-    )
+    assert " set source4 { type ipv4_addr; flags timeout; elements = { 192.0.2.9 timeout 1s }; }\n" in text
     assert " set prefix6 { type ipv6_addr; flags interval, timeout; elements = { 2001:db8::/64 }; }\n" in text
     assert "  type filter hook prerouting priority -310; policy accept;\n" in text
     assert text.count("counter drop") == 4
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "spelled"),
+    [
+        (1, "1ms"),
+        (99_999_999, "1d3h46m39s999ms"),
+        (604_800_000, "7d"),
+        (11_750_400_000_000, "136000d"),
+    ],
+)
+def test_nft_gets_no_number_that_is_too_long_for_it(milliseconds: int, spelled: str) -> None:
+    """It takes eight digits at most, and refuses the whole table over a block of 28 hours in milliseconds."""
+    assert nft.spell_time(milliseconds) == spelled
 
 
 def test_change_text_does_the_same_in_words() -> None:
@@ -115,7 +127,7 @@ def test_change_text_does_the_same_in_words() -> None:
     assert text == (
         "add element inet portward source4 { 192.0.2.9 }\n"
         "delete element inet portward source4 { 192.0.2.9 }\n"
-        "add element inet portward source4 { 192.0.2.9 timeout 1000ms }\n"
+        "add element inet portward source4 { 192.0.2.9 timeout 1s }\n"
         "delete element inet portward prefix4 { 192.0.2.0/24 }\n"
         "add element inet portward prefix4 { 192.0.2.0/25 }\n"
     )
