@@ -229,6 +229,15 @@ def actions_with_rights(machine):
     )
     assert left.stdout == ""
 
+    machine.run("portward", "release", "--all")
+    enable_actions(machine, "hosts-deny", "iptables")
+    knock(machine, 98)
+    machine.wait(lambda: SCANNER in machine.run("iptables", "-S").stdout, what="both deny the scanner")
+    assert SCANNER in machine.read(DENIED)
+    assert "portward: blocks lifted: 1" in machine.run("dpkg", "--remove", "portward").stdout
+    assert SCANNER not in machine.read(DENIED)
+    assert "PORTWARD" not in machine.run("iptables", "-S").stdout
+
 
 def responses_of_portsentry(machine):
     """Import PortSentry's settings as README.Debian says; its responses do what they did there."""
@@ -251,6 +260,16 @@ def responses_of_portsentry(machine):
     machine.run("portward", "release", "--all")
     machine.wait(lambda: rule not in machine.run("iptables", "-S").stdout, what="the route is free")
     assert SCANNER not in machine.read(DENIED)
+
+
+def choose_every_mode(machine):
+    """Have the probe watch in all six ways at once, and look names up in the process that does so."""
+    modes = 'modes = ["tcp", "udp", "stcp", "sudp", "atcp", "audp"]\nresolve_names = true'
+    machine.write(SETTINGS, machine.read(SETTINGS).replace('#modes = ["atcp", "audp"]', modes))
+    machine.run("systemctl", "restart", SERVICES[0])
+    assert active(machine) == ["active"] * 4, journal_of(machine)
+    assert knock(machine, 79) == "open"
+    machine.run("pgrep", "--full", "lookups.py")
 
 
 def enable_actions(machine, *actions):

@@ -12,6 +12,7 @@ from tests.package.living import (
     actions_with_rights,
     active,
     blocked,
+    choose_every_mode,
     install,
     join_scanner,
     journal_of,
@@ -78,6 +79,8 @@ def test_profiles_are_enforced_and_hold(machine):
     install(machine, "new")
     names = [unit.removesuffix(".service") for unit in SERVICES]
     assert [confinement_of(machine, unit) for unit in SERVICES] == [f"{name} (enforce)" for name in names]
+    choose_every_mode(machine)
+    assert denials(machine) == []
     for profile, forbidden in (
         ("portward-probe", START.format("/bin/sh")),
         ("portward-packet-log", START.format("/usr/bin/portward")),

@@ -13,10 +13,10 @@ from tests.package.container import Machine, unpack
 from tests.package.living import (
     SCANNER,
     SERVICES,
-    SETTINGS,
     actions_with_rights,
     active,
     blocked,
+    choose_every_mode,
     install,
     join_scanner,
     journal_of,
@@ -54,11 +54,7 @@ def test_actions_have_the_rights_they_need_and_no_more(machine):
 def test_every_mode_of_the_probe_works_in_its_unit_and_no_right_is_kept(machine):
     """A user who is no root opens ports below 1024; afterwards only the enforcer has a capability left."""
     install(machine, "new")
-    modes = 'modes = ["tcp", "udp", "stcp", "sudp", "atcp", "audp"]'
-    machine.write(SETTINGS, machine.read(SETTINGS).replace('#modes = ["atcp", "audp"]', modes))
-    machine.run("systemctl", "restart", SERVICES[0])
-    assert active(machine) == ["active"] * 4, journal_of(machine)
-    assert knock(machine, 79) == "open"
+    choose_every_mode(machine)
     kept = {}
     for unit in SERVICES:
         status = machine.run("cat", f"/proc/{process_of(machine, unit)}/status").stdout
