@@ -266,10 +266,16 @@ def choose_every_mode(machine):
     """Have the probe watch in all six ways at once, and look names up in the process that does so."""
     modes = 'modes = ["tcp", "udp", "stcp", "sudp", "atcp", "audp"]\nresolve_names = true'
     machine.write(SETTINGS, machine.read(SETTINGS).replace('#modes = ["atcp", "audp"]', modes))
+    machine.write("/etc/hosts", f"127.0.0.1 localhost\n{SCANNER} scanner.example\n")
     machine.run("systemctl", "restart", SERVICES[0])
     assert active(machine) == ["active"] * 4, journal_of(machine)
     assert knock(machine, 79) == "open"
-    machine.run("pgrep", "--full", "lookups.py")
+
+    def is_named():
+        knock(machine, 15)
+        return f"host: scanner.example/{SCANNER} " in machine.read("/var/log/portward/alert.log")
+
+    machine.wait(is_named, what="the scanner's name is known")
 
 
 def enable_actions(machine, *actions):
