@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from correlator.drill.lab import Lab
 from tests.faults.hosts import ROOT, Host
 
 pytestmark = pytest.mark.netns
@@ -87,7 +86,7 @@ def shown(host: Host, *command: str, more: bytes = b"") -> str:
 
 
 def test_no_output_lets_text_of_a_stranger_through(
-    make_host: Callable[..., Host], lab: Lab, tmp_path: Path, wait_until: Callable[..., None]
+    make_host: Callable[..., Host], tmp_path: Path, wait_until: Callable[..., None]
 ) -> None:
     """Each command, for people and as JSON, what the processes print, and the files that they write."""
     log = tmp_path / "auth.log"
