@@ -33,6 +33,8 @@ MOST_ASKED = 200
 _PARTS = re.compile(r"[;&|\n]")
 _NOTHING = Ran("", "")
 _MISSING = Ran("not there", "", is_no=True)
+_OURS = Result(Ending.DONE, "done before")
+_FOREIGN = Result(Ending.EXISTS, "there before us")
 
 
 class CommandAction:
@@ -250,15 +252,19 @@ class CommandAction:
     def _block_anew(self, commands: Commands, order: Order, now: Micros, ended: Ended, present: Ran) -> None:
         """Block what may have been blocked before; `present`: it is there, is not, or nobody can tell."""
         if not present.problem:
-            ended(Result(Ending.DONE, "done before"))
+            ended(_OURS)
         elif not present.is_no:
             ended(Result(Ending.FAILED, present.problem))
         elif commands.release:  # a part of it may be there, or it cannot be asked about: never twice
-            self._run(commands.release, order, now, lambda _: self._block(commands, order, now, ended))
+            again = partial(self._block, commands, order, now, ended, there=_OURS)
+            self._run(commands.release, order, now, lambda _: again())
         else:
-            self._block(commands, order, now, ended)
+            self._block(commands, order, now, ended, there=_OURS)
 
-    def _block(self, commands: Commands, order: Order, now: Micros, ended: Ended) -> None:
+    def _block(
+        self, commands: Commands, order: Order, now: Micros, ended: Ended, *, there: Result = _FOREIGN
+    ) -> None:
+        """Run `block`; `there` is how it ended where it fails, and the source is denied all the same."""
         version = order.source.version
 
         def end(ran: Ran) -> None:
@@ -271,9 +277,8 @@ class CommandAction:
                 # the first of two rules is in: tried again it would be there twice, and stay for ever
                 self._run(commands.release, order, now, lambda _: ended(failed))
             elif commands.present and not ran.is_killed:
-                exists = Result(Ending.EXISTS, "there before us")
                 self._run(
-                    commands.present, order, now, lambda present: ended(failed if present.problem else exists)
+                    commands.present, order, now, lambda present: ended(failed if present.problem else there)
                 )
             else:
                 ended(failed)

@@ -217,6 +217,18 @@ def test_undoing_what_cannot_be_seen_is_given_up_after_a_day(bench: Bench) -> No
     assert bench.now - started >= 24 * 3600 * SECOND
 
 
+def test_a_command_that_failed_may_have_done_its_work(bench: Bench) -> None:
+    """Killed at its time limit: the next try knows. What takes no time knows itself whether it did."""
+    bench.file.ending = FAILED
+    bench.block("nftables", "file", "slow", until=None)
+    bench.tend()
+    bench.slow.end(FAILED)
+    bench.now += RETRY_AFTER[0]
+    bench.tend()
+    assert bench.slow.calls == ["block 192.0.2.9", "block 192.0.2.9 again"]
+    assert bench.file.calls == ["block 192.0.2.9", "block 192.0.2.9"]
+
+
 def test_messages_that_hang_hold_up_no_denial(bench: Bench) -> None:
     """A mail server that is away: others are denied meanwhile, however many messages wait."""
     for number in range(100):

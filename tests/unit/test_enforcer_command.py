@@ -141,3 +141,13 @@ def test_so_many_are_asked_about_that_an_interval_suffices(loop: Loop, rules: Pa
 def test_what_cannot_be_seen_is_not_surveyed(loop: Loop, rules: Path) -> None:
     """No list, no question: nothing can be said."""
     assert not make(loop, rules, present="").can_survey
+
+
+def test_what_may_be_ours_stays_ours(loop: Loop, rules: Path) -> None:
+    """Tried again while a lock holds up everything: the rule is there, and will have to be taken away."""
+    rules.write_text("192.0.2.9\n")
+    asked = rules.with_name("asked")
+    # not there when asked first, and there after the block has failed: put in a moment late
+    present = f"test -e {asked} || {{ touch {asked}; exit 1; }}"
+    action = make(loop, rules, block="exit 4", release="exit 4", present=present)
+    assert carry_out(loop, action.block, is_again=True) == Result(Ending.DONE, "done before")
