@@ -262,7 +262,7 @@ class Deeds:
         `ended` hears of the deeds that could not be undone, and need not be where this one succeeds.
         """
         left: list[DeedRow] = []
-        # a command that failed, by its time limit too, may have done its work; what takes no time knows better
+        # a command that failed, killed or not, may have done its work; what takes no time knows better
         may_be_done = (DeedState.ASKED,) if action.is_quick else (DeedState.ASKED, DeedState.FAILED)
         is_again = deed.state in may_be_done and deed.tries > 0
         for rival in self._deeds.rivals(deed.block, deed.action) if action.denies else ():
