@@ -1,13 +1,17 @@
 """Commands beside a loop: real processes, none waited for."""
 
+import contextlib
 import selectors
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 
 from correlator.actions import ActionDefinition, Commands, Order
 from correlator.enforcer.action import Ending, Result
 from correlator.enforcer.command import CommandAction
+from correlator.enforcer.nftables import NftablesBackend
 from correlator.enforcer.runner import MOST_WAITING, Ran, Runner
 from correlator.model import SECOND, parse_prefix
 
@@ -228,3 +232,24 @@ def test_the_time_limit_is_the_actions_own(loop):
     commands = {4: Commands(block=(("sleep", "1000"),))}
     action = CommandAction(ActionDefinition("try", "", commands=commands, timeout=SECOND // 5), loop.runner)
     assert "no end within 0.2 s" in carry_out(loop, action.block).detail
+
+
+def test_nft_gets_neither_our_environment_nor_our_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever starts us chooses no library, no language and no file beside us for what runs as root."""
+    fake = tmp_path / "nft"
+    fake.write_text("#!/bin/sh\necho $(pwd) $(/usr/bin/env | /usr/bin/sort) $@\ncat\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("LD_PRELOAD_OF_SOMEBODY", "evil.so")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with contextlib.closing(NftablesBackend()) as backend:
+        backend._nft = str(fake)
+        said = backend.run("text\n").split()
+        assert said[:1] + said[-3:] == ["/", "-f", "-", "text"]
+        names = {word.partition("=")[0] for word in said[1:-3]}
+        assert names <= {"PATH", "LC_ALL", "PWD", "OLDPWD", "SHLVL", "_"}
+        assert "LC_ALL=C" in said
+        assert not [word for word in said if str(tmp_path) in word and "_=" not in word]
+    assert NftablesBackend()._find_nft() == shutil.which("nft", path="/usr/sbin:/sbin")
