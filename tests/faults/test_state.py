@@ -87,7 +87,6 @@ def test_a_death_on_a_full_disk_forgets_nobody(host: Host, wait_until: Callable[
     host.start("enforce")
     assert set(host.rig.denied()) == blocked(host) == {B, D}
     assert host.end("enforce") == 0
-    fill(host.inside("enforce", state))  # with what closing it left: no room to share it when it is opened
     host.start("enforce")
     assert "not written down yet" in outcome(host, E)["detail"]
     host.kill("enforce")
@@ -109,6 +108,27 @@ def test_a_death_on_a_full_disk_forgets_nobody(host: Host, wait_until: Callable[
         rows = database.execute("SELECT source, state FROM blocks").fetchall()
     assert dict(rows) == {A: "released", B: "done", C: "released", D: "done", E: "done"}
     assert len(rows) == 5
+
+
+def test_a_disk_that_filled_while_we_were_away_is_no_reason_not_to_start(
+    host: Host, wait_until: Callable[..., None]
+) -> None:
+    """There is no room to share the database with its readers; it is ours alone until there is."""
+    state = host.folder / "state"
+    host.keep_mounts(TINY.format(state, MEGABYTE))
+    host.start("enforce")
+    assert outcome(host, A)["detail"] == ""
+    assert host.end("enforce") == 0
+    ballast = fill(host.inside("enforce", state))
+    host.start("enforce")
+    assert "not written down yet" in outcome(host, B)["detail"]
+    assert set(host.rig.denied()) == blocked(host) == {A, B}
+    ballast.unlink()
+    wait_until(lambda: host.rig.ask("status")["enforcer"]["unwritten"] == 0, 30)
+    wait_until((host.inside("enforce", state) / "blocks.sqlite-shm").exists, 30)
+    host.kill("enforce")
+    host.start("enforce")
+    assert set(host.rig.denied()) == blocked(host) == {A, B}
 
 
 def test_a_full_disk_keeps_the_correlator_from_nothing(
