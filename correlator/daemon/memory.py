@@ -99,6 +99,9 @@ class Memory:
             self.trouble = str(exc)
             pending.drop_strikes(_MOST_UNRECORDED)
             return
+        if self._state.is_alone:  # opened on a full disk: from now on others may read again
+            self._state.close()
+            self._state = State(self._path)
         if self.trouble:
             self.trouble = ""
             self._say(f"recovered file={self._path}")

@@ -30,7 +30,7 @@ from correlator.model import (
     parse_prefix,
     parse_source,
 )
-from correlator.store.database import DatabaseError, open_database, open_to_read, transaction
+from correlator.store.database import DatabaseError, is_alone, open_database, open_to_read, transaction
 
 VERSION = 3
 SCHEMA = """
@@ -85,6 +85,7 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self._database = open_database(path, schema=SCHEMA, version=VERSION)
+        self.is_alone = is_alone(self._database)
 
     def close(self) -> None:
         """Close the database."""

@@ -158,6 +158,31 @@ def test_a_full_disk_keeps_the_correlator_from_nothing(
     assert sorted(rows) == ["192.0.2.30", "192.0.2.31", "192.0.2.32"]
 
 
+def test_a_correlator_starts_on_a_disk_that_is_full(
+    host: Host, lab: Lab, wait_until: Callable[..., None]
+) -> None:
+    """It goes on where it was and decides; what it knows is written when there is room, and readable then."""
+    lab.add_scanner_address("192.0.2.30", "192.0.2.31")
+    state = host.folder / "state/correlator"
+    host.keep_mounts(TINY.format(state, MEGABYTE))
+    host.start_all()
+    with Scanner(lab) as scanner:
+        scanner.send_tcp(79, source="192.0.2.30")
+        wait_until(lambda: set(host.rig.denied()) == {"192.0.2.30"})
+        assert host.end("correlate") == 0
+        ballast = fill(host.inside("correlate", state))
+        host.start("correlate")
+        scanner.send_tcp(79, source="192.0.2.31")
+        wait_until(lambda: set(host.rig.denied()) == {"192.0.2.30", "192.0.2.31"})
+        wait_until(lambda: "trouble file=" in host.words())
+        ballast.unlink()
+        wait_until(lambda: "recovered file=" in host.words(), 30)
+    assert (host.inside("correlate", state) / "correlator.sqlite-shm").exists()
+    rows = [block["source"] for block in host.rig.ask("history")["blocks"]]
+    assert sorted(rows) == ["192.0.2.30", "192.0.2.31"]
+    assert "Traceback" not in host.words()
+
+
 @pytest.mark.parametrize("name", ["enforce", "correlate"])
 def test_a_read_only_disk_is_said_at_the_start(host: Host, name: str) -> None:
     """The service manager tries again until it can be written."""
