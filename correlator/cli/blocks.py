@@ -17,7 +17,7 @@ from correlator.model import OutcomeKind, Source, parse_prefix, parse_source
 
 if TYPE_CHECKING:
     from correlator.enforcer.client import EnforcerClient
-    from correlator.enforcer.protocol import Answer
+    from correlator.enforcer.protocol import Answer, BlockInForce
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -70,7 +70,7 @@ def _run_blocks(options: argparse.Namespace) -> int:
                 format_left(block.until, now),
                 block.jail,
                 f"{block.port}/{block.protocol}" if block.protocol else "-",
-                ",".join(block.actions),
+                ",".join(_shown(name, ending) for name, ending in _endings(block)),
                 block.reason,
             )
             for block in sorted(blocks, key=lambda block: block.created)
@@ -159,12 +159,31 @@ def _run_release(options: argparse.Namespace) -> int:
         for block in undone:
             why = block.reason or "no reason given"
             print(f"  blocked {format_instant(block.created)} by {block.jail}: {why}")
-            print(f"  undone: {', '.join(block.actions)}")
+            _print_undone(block)
     else:
         print("nothing was blocked" if source is None else f"{source} was not blocked")
     if answer.denied_by is not None and not options.json:
         complain(f"still denied by the block of {answer.denied_by}")
     return 0 if answer.count else 1
+
+
+def _endings(block: BlockInForce) -> list[tuple[str, str]]:
+    """Return each action of a block with how far it has come; done, where that is not written down yet."""
+    return list(zip(block.actions, block.endings or ["done"] * len(block.actions), strict=True))
+
+
+def _shown(name: str, ending: str) -> str:
+    return name if ending in ("done", "told") else f"{name} ({ending})"
+
+
+def _print_undone(block: BlockInForce) -> None:
+    """Say what a release undoes, and what it leaves: what failed, who was told, what was there before us."""
+    undone = [name for name, ending in _endings(block) if ending in ("done", "under way")]
+    others = [f"{name} ({ending})" for name, ending in _endings(block) if name not in undone]
+    if undone:
+        print(f"  undone: {', '.join(undone)}")
+    if others:
+        print(f"  nothing to undo: {', '.join(others)}")
 
 
 def _refused(answer: Answer) -> PortwardError:

@@ -175,6 +175,29 @@ def _print(
         for name, patterns in correlator["quarantined"].items():
             for pattern, reason in patterns.items():
                 print(colour(f"quarantined: filter {name}, pattern {pattern}: {reason}", "bad"))
+    _print_failing(enforcer)
+
+
+def _print_failing(enforcer: dict[str, Any]) -> None:
+    """Print what is wrong with actions: those that cannot work here, and what is tried again and for whom."""
+    for name, problem in enforcer.get("action_problems", {}).items():
+        print(colour(printable(f"action {name}: {problem}"), "bad"))
+    if failing := enforcer.get("failing", []):
+        print()
+        print_table(
+            ("FAILING", "SOURCE", "TO", "TRIES", "NEXT TRY", "DETAIL"),
+            (
+                (
+                    deed["action"],
+                    deed["source"],
+                    "release" if deed["is_over"] else "block",
+                    deed["tries"],
+                    f"in {max(0, deed['next_try'] - time.time_ns() // 1000) // SECOND}s",
+                    deed["detail"],
+                )
+                for deed in failing
+            ),
+        )
 
 
 def _print_counters(name: str, part: dict[str, Any]) -> None:

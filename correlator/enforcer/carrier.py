@@ -24,6 +24,15 @@ from correlator.store.blocks import BlockRow, BlockStore, NewBlock
 from correlator.store.deeds import DeedState
 
 _FAILING_SHOWN = 20
+_ENDINGS = {
+    DeedState.ASKED: "under way",
+    DeedState.RUNNING: "under way",
+    DeedState.DONE: "done",
+    DeedState.EXISTS: "there before",
+    DeedState.FAILED: "failed",
+    DeedState.UNKNOWN: "failed",
+    DeedState.ENDING: "under way",
+}
 _SUCCESS = (DeedState.DONE, DeedState.EXISTS)
 
 
@@ -85,10 +94,27 @@ class Carrier:
             "endings": dict(self.counts),
             "action_problems": dict(self._comparison.problems),
             "failing": [
-                {"block": deed.block, "action": deed.action, "tries": deed.tries, "detail": deed.detail}
+                {
+                    "block": deed.block,
+                    "source": "" if (row := self._store.get(deed.block)) is None else str(row.source),
+                    "action": deed.action,
+                    "is_over": deed.state is DeedState.ENDING,
+                    "tries": deed.tries,
+                    "next_try": deed.next_try,
+                    "detail": deed.detail,
+                }
                 for deed in failing
             ],
         }
+
+    def endings(self, row: BlockRow, states: Mapping[tuple[int, str], DeedState]) -> tuple[str, ...]:
+        """Return how far each action of a row in force has come, in a word of `protocol.ENDINGS`."""
+        found = {name: states.get((row.number, name), DeedState.DONE) for name in row.actions}
+        denying = self.denying(row.actions)
+        return tuple(
+            "told" if state is DeedState.DONE and name not in denying else _ENDINGS[state]
+            for name, state in found.items()
+        )
 
     @property
     def names(self) -> list[str]:

@@ -230,10 +230,11 @@ class Enforcement:
         """Yield the blocks in force, oldest first; whoever takes his time gets what is true by then."""
         number = 0
         while rows := self._store.in_force_after(number, _READ_AT_ONCE):
+            states = self._store.deeds.states(rows[0].number, rows[-1].number)
             for row in rows:
                 held = self._in_force.holdings.find(row.source)
                 if held is not None and held.number == row.number:
-                    yield as_told(row)
+                    yield as_told(row, self._carrier.endings(row, states))
             number = rows[-1].number
         for block in self._unwritten.in_force():
             held = self._in_force.holdings.find(block.source)

@@ -157,9 +157,10 @@ def _hold(number: int, block: BlockRow | NewBlock) -> Held:
     return Held(number, block.request, block.jail, history_line(block), block.mode, block.actions)
 
 
-def as_told(row: BlockRow | NewBlock) -> BlockInForce:
+def as_told(row: BlockRow | NewBlock, endings: tuple[str, ...] = ()) -> BlockInForce:
     """Return a row in force as `list` tells it."""
-    return BlockInForce(**{name: getattr(row, name) for name in BlockInForce.__dataclass_fields__})
+    names = (name for name in BlockInForce.__dataclass_fields__ if name != "endings")
+    return BlockInForce(**{name: getattr(row, name) for name in names}, endings=endings)
 
 
 def new_block(request: BlockRequest | BlockRow, now: Micros) -> NewBlock:

@@ -101,6 +101,8 @@ class WatchRequest:
     id: int
 
 
+ENDINGS = ("done", "told", "there before", "failed", "under way")
+
 Request = (
     BlockRequest | ReleaseRequest | LetGoRequest | ListRequest | StatusRequest | SyncRequest | WatchRequest
 )
@@ -119,6 +121,8 @@ class BlockInForce:
     protocol: str
     reason: str
     actions: tuple[str, ...] = ()
+    endings: tuple[str, ...] = ()
+    """Of each action, in the same order: one of `ENDINGS`; none where the block is not written down yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,13 +355,8 @@ _READERS: dict[str, Callable[[int, dict[str, Any]], Request]] = {
 
 
 def _read_outcome(found: Any) -> Outcome:
-    return Outcome(
-        kind=OutcomeKind(found["kind"]),
-        source=parse_prefix(found["source"]),
-        request=found["request"],
-        until=found["until"],
-        detail=found["detail"],
-    )
+    texts = (found[name] for name in ("request", "until", "detail"))
+    return Outcome(OutcomeKind(found["kind"]), parse_prefix(found["source"]), *texts)
 
 
 def _read_deed(found: dict[str, Any]) -> DeedEvent:
@@ -366,8 +365,8 @@ def _read_deed(found: dict[str, Any]) -> DeedEvent:
 
 
 def _read_in_force(found: Any) -> BlockInForce:
-    values = {**found, "source": parse_prefix(found["source"]), "actions": tuple(found["actions"])}
-    return BlockInForce(**values)
+    lists = {name: tuple(found[name]) for name in ("actions", "endings")}
+    return BlockInForce(**{**found, **lists, "source": parse_prefix(found["source"])})
 
 
 _ANSWER_READERS: dict[str, Callable[[dict[str, Any]], Answer | Event]] = {

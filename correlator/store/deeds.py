@@ -98,6 +98,11 @@ class DeedStore:
         """Return the deeds of a block, in the order of its actions."""
         return self._rows("WHERE block = ? ORDER BY place", block)
 
+    def states(self, first: int, last: int) -> dict[tuple[int, str], DeedState]:
+        """Return the states of the deeds of these blocks, by block and action."""
+        found = self._rows("WHERE block BETWEEN ? AND ?", first, last)
+        return {(deed.block, deed.action): deed.state for deed in found}
+
     def due(self, now: Micros, limit: int, without: Sequence[str] = ()) -> tuple[DeedRow, ...]:
         """Return deeds to be carried out, tried again or undone by `now`: of each block its first.
 

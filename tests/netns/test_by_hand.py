@@ -1,6 +1,7 @@
 """What a person does by hand: block, release, ignore, and what each says it did."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from correlator.drill.lab import Lab
+from correlator.drill.lab import SCANNER4, Lab
 from correlator.drill.rig import Rig
+from correlator.drill.scanner import Scanner
 
 pytestmark = pytest.mark.netns
 
@@ -72,3 +74,45 @@ def test_nobody_blocks_where_the_own_login_comes_from(ask: Ask) -> None:
     assert ask("block", "203.0.113.10", SSH_CONNECTION=ssh)[0] == 0
     assert ask("block", "203.0.113.9", "--even-myself", SSH_CONNECTION=ssh)[0] == 0
     assert ask("ignore", "no address")[0] == 2
+
+
+BROKEN = """
+[action.broken]
+check = ["true"]
+block = ["sh", "-c", "echo $TARGET$ is stuck; exit 3"]
+release = ["true"]
+[action.note]
+denies = false
+block = ["true"]
+[jail.portscan]
+filters = ["portsentry"]
+actions = ["nftables", "broken", "note"]
+"""
+
+
+def test_what_failed_is_shown_and_not_said_to_be_undone(
+    lab: Lab, tmp_path: Path, wait_until: Callable[..., None]
+) -> None:
+    """In the list, in status with the next try, and by a release, which undoes what was done alone."""
+
+    def run(*arguments: str) -> str:
+        with lab.victim.entered():
+            return subprocess.run(
+                [sys.executable, "-P", "-m", "correlator", *arguments, "--config", str(tmp_path)],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                check=False,
+            ).stdout
+
+    with Rig(lab, tmp_path, settings=BROKEN), Scanner(lab) as scanner:
+        scanner.send_tcp(79)
+        wait_until(lambda: "nftables,broken (failed),note " in run("blocks"), what="all three have ended")
+        assert re.search(
+            rf"^broken +{SCANNER4} +block +1 +in \d+s +.*exit status 3: {SCANNER4} is stuck$",
+            run("status"),
+            re.MULTILINE,
+        )
+        said = run("release", SCANNER4)
+        assert said.endswith("  undone: nftables\n  nothing to undo: broken (failed), note (told)\n")
+        assert "FAILING" not in run("status")

@@ -754,3 +754,18 @@ def test_so_many_blocks_wait_for_their_actions_and_no_more(
     bench.tend()
     bench.slow.end()
     assert bench.block("slow", source="198.51.100.2") == "later"
+
+
+def test_the_list_says_how_far_each_action_has_come(bench: Bench) -> None:
+    """In the order of the actions; what only tells somebody has told."""
+    bench.block("nftables", "file", "slow", "mail", until=None)
+    (block,) = bench.enforcement.blocks()
+    assert block.endings == ("done", "done", "under way", "under way")
+    bench.tend()
+    bench.slow.end(FAILED)
+    bench.tend()
+    bench.mail.end()
+    (block,) = bench.enforcement.blocks()
+    assert block.endings == ("done", "done", "failed", "told")
+    (failing,) = bench.enforcement.status()["failing"]
+    assert (failing["source"], failing["action"], failing["is_over"]) == ("192.0.2.9", "slow", False)
