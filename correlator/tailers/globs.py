@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from correlator.model import Micros
 from correlator.tailers.rotation import is_rotation
 
 _MAGIC = "*?["
@@ -53,9 +54,29 @@ class Expansion:
 NOTHING = Expansion((), 0, ())
 
 
+@dataclass(slots=True)
+class Pattern:
+    """What is kept of a pattern that is followed."""
+
+    readers: tuple[str, ...]
+    expansion: Expansion = NOTHING
+    expanded_at: Micros = 0
+    expand_at: Micros = 0
+    is_new: bool = False
+    """Never looked up before, by us or by whoever ran before us."""
+    names_changed: int = 0
+    """When a name in its folder changed last, as the folder said when it was looked up."""
+
+
 def is_pattern(file: str) -> bool:
     """Whether this is a pattern and no path."""
     return any(character in file for character in _MAGIC)
+
+
+def may_mean(pattern: str, path: str) -> bool:
+    """Whether a pattern means a path, be it there or not: what is rotated just now is not."""
+    parts, names = Path(pattern).parts, Path(path).parts
+    return len(parts) == len(names) and all(map(fnmatch.fnmatchcase, names, parts))
 
 
 def expand_pattern(pattern: str, *, most: int = MOST_FILES) -> Expansion:

@@ -18,7 +18,7 @@ from typing import Any
 
 from correlator.model import SECOND, Chunk, Entries, Micros
 from correlator.tailers.file import FileTailer
-from correlator.tailers.globs import NOTHING, Expansion, expand_pattern, is_pattern, most_open, names_changed
+from correlator.tailers.globs import Pattern, expand_pattern, is_pattern, may_mean, most_open, names_changed
 from correlator.tailers.journal import JournalTailer, read_journal_position
 from correlator.tailers.meter import Meter
 from correlator.tailers.opened import read_position
@@ -40,18 +40,6 @@ GLANCE_SECONDS = 0.01
 Arrived = Chunk | Entries
 Rows = list[dict[str, Any]]
 Tailer = FileTailer | JournalTailer | StreamTailer
-
-
-@dataclass(slots=True)
-class _Pattern:
-    readers: tuple[str, ...]
-    expansion: Expansion = NOTHING
-    expanded_at: Micros = 0
-    expand_at: Micros = 0
-    is_new: bool = False
-    """Never looked up before, by us or by whoever ran before us."""
-    names_changed: int = 0
-    """When a name in its folder changed last, as the folder said when it was looked up."""
 
 
 @dataclass(slots=True)
@@ -89,7 +77,7 @@ class Sources:
         self._follow = follow
         self._drop = drop
         self._plan = Plan({}, "")
-        self._patterns: dict[str, _Pattern] = {}
+        self._patterns: dict[str, Pattern] = {}
         self._followed: dict[str, _Followed] = {}
         self._same: dict[str, str] = {}
         """Other names of files that are followed under their first one."""
@@ -109,7 +97,7 @@ class Sources:
         for file, readers in plan.files.items():
             if is_pattern(file):
                 kept = self._patterns.get(file)
-                self._patterns[file] = kept or _Pattern(readers, is_new=self._recall(file) is None)
+                self._patterns[file] = kept or Pattern(readers, is_new=self._recall(file) is None)
                 self._patterns[file].readers = readers
             elif file not in self._followed:
                 self._add(FileTailer(Path(file), self._positions(file)))
@@ -120,7 +108,8 @@ class Sources:
             pattern.expand_at = pattern.expanded_at
         self._expand(now)
         for origin in set(self._followed) - self._named():
-            self._forget(origin, is_useless=True)
+            if not any(may_mean(text, origin) for text in self._patterns):  # else it may be rotated just now
+                self._forget(origin, is_useless=True)
         self._tell_readers()
         self._poll_at = now
 

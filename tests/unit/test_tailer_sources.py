@@ -8,7 +8,7 @@ import pytest
 from watchdog.events import FileSystemEvent
 
 from correlator.model import SECOND
-from correlator.tailers.globs import MOST_FILES
+from correlator.tailers.globs import MOST_FILES, most_open
 from correlator.tailers.piece import Piece
 from correlator.tailers.plan import Plan
 from correlator.tailers.sources import Sources
@@ -410,18 +410,30 @@ def test_a_file_keeps_its_readers_while_it_is_rotated(site):
     assert site.readers()["x.log"] == ("app",)
 
 
-def test_files_beyond_the_limit_of_descriptors_are_not_opened_and_that_is_said(site):
+def test_files_beyond_the_limit_of_descriptors_are_not_opened_and_that_is_said(site, monkeypatch):
     """Else the next thing that cannot be opened is our own database."""
     for number in range(40):
         site.write(f"a/{number}.log", "")
         site.write(f"b/{number}.log", "")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (80, hard))
-    try:
-        site.start({"a/*.log": ("app",), "b/*.log": ("app",)})
-        site.read(30)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert most_open() == resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
+    monkeypatch.setattr("correlator.tailers.sources.most_open", lambda: 60)
+    site.start({"a/*.log": ("app",), "b/*.log": ("app",)})
+    site.read(30)
     told = {site.short(row["origin"]): row["trouble"] for row in site.sources.describe(site.now)}
     assert told["a/*.log"] == ""
     assert told["b/*.log"] == "40 files match: the 20 that were written to last are followed"
+
+
+def test_a_reload_while_a_file_is_rotated_forgets_nothing(site):
+    """Between rename and creation no pattern means it; its place and its readers must be there afterwards."""
+    site.start({"*.log": ("app",)})
+    site.write("x.log", "1\n")
+    assert site.read(3) == [("x.log", "1\n")]
+    site.write("x.log", "2\n")
+    os.rename(site.folder / "x.log", site.folder / "x.log.1")
+    site.sources.update(site.plan({"*.log": ("app", "more"), "y/*.log": ("app",)}))
+    site.write("x.log", "3\n")
+    assert site.read(3) == [("x.log", "2\n"), ("x.log", "3\n")]
+    assert site.readers()["x.log"] == ("app", "more")
+    site.sources.update(site.plan({"y/*.log": ("app",)}))
+    assert ("x.log", True) in site.dropped
