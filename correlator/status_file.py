@@ -27,7 +27,8 @@ class StatusFile:
             return
         temporary = f"{self._path}.{os.getpid()}"
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, self._mode)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(temporary, flags, self._mode)
             with open(descriptor, "w", encoding="ascii") as file:
                 json.dump(values, file)
                 file.write("\n")

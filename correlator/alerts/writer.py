@@ -67,8 +67,11 @@ class AlertLog:
                 if (status.st_dev, status.st_ino) == self._identity:
                     return
             self.close()
-        # O_NONBLOCK: should somebody put a FIFO there, opening it must not wait for a reader
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        # O_NONBLOCK: should somebody put a FIFO there, opening it must not wait for a reader. O_NOFOLLOW: the
+        # folder may be another user's, and we root, as with `portward run` beside an installed package.
+        flags = (
+            os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
+        )
         self._descriptor = os.open(self.path, flags, _MODE)
         status = os.fstat(self._descriptor)
         self._identity = (status.st_dev, status.st_ino)

@@ -162,19 +162,33 @@ def test_a_full_disk_is_said_once_and_its_end_once(
 ) -> None:
     """On standard error and in syslog; every lost line is counted."""
     log = tmp_path / "alert.log"
-    log.symlink_to("/dev/full")
-    writer = writer_for(tmp_path)
+    writer = writer_for(tmp_path, log="/dev/full")
     for number in range(3):
         writer.write(f"lost {number}", AT, number)
-    log.unlink()
+    writer.log.path = str(log)
     writer.write("kept", AT, 9)
-    complaint = f"adminalert: ERROR: Cannot write to alert log {log}: No space left on device"
-    relief = f"adminalert: alert log {log} works again, 3 lines were lost"
+    complaint = "adminalert: ERROR: Cannot write to alert log /dev/full: No space left on device"
+    relief = "adminalert: alert log /dev/full works again, 3 lines were lost"
     assert capfd.readouterr().err.splitlines() == [complaint, relief]
     assert texts(log) == ["kept", relief]
     said = [syslog.recv(999).decode().split("]: ", 1)[1] for _ in range(6)]
     assert said == ["lost 0", complaint, "lost 1", "lost 2", "kept", relief]
     assert writer.log.trouble.failures == 3
+
+
+def test_a_link_is_not_written_through(writer_for: Callable[..., Writer], tmp_path: Path) -> None:
+    """The folder is the probe's user's; whoever took that over must not have root write anywhere."""
+    target = tmp_path / "target"
+    target.write_text("theirs\n")
+    log = tmp_path / "alert.log"
+    log.symlink_to(target)
+    writer = writer_for(tmp_path, to_syslog=False)
+    writer.write("lost", AT, 0)
+    assert target.read_text() == "theirs\n"
+    assert writer.log.trouble.failures == 1
+    log.unlink()
+    writer.write("kept", AT, 1)
+    assert texts(log)[0] == "kept"
 
 
 def test_a_line_cut_by_a_full_disk_is_ended_first(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from correlator.enforcer import plans
 from correlator.enforcer.plans import (
     MAX_CARVED,
     Add,
@@ -164,3 +165,13 @@ def test_a_permanent_element_is_not_a_timed_one() -> None:
     """Neither stands for the other."""
     assert compare({SOURCE: None}, {SOURCE: LATER}, NOW).refresh == ((SOURCE, None),)
     assert compare({SOURCE: LATER}, {SOURCE: None}, NOW).refresh == ((SOURCE, LATER),)
+
+
+def test_so_many_blocks_are_in_force_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of forged sources must not fill the kernel's memory; what takes another's place still may."""
+    monkeypatch.setattr(plans, "MAX_BLOCKS", 2)
+    belief = Belief([(parse_prefix("192.0.2.1"), LATER), (parse_prefix("192.0.2.2"), LATER)])
+    refused = plan_block(belief, parse_prefix("198.51.100.1"), LATER, NOW)
+    assert refused == Refuse("2 blocks are in force, the most there may be")
+    assert isinstance(plan_block(belief, parse_prefix("192.0.2.1"), LATER + 1, NOW), Extend)
+    assert isinstance(plan_block(belief, parse_prefix("192.0.2.0/24"), LATER, NOW), Add)
