@@ -63,7 +63,7 @@ def test_a_hangup_opens_the_log_anew_and_an_interrupt_ends(probe: Any, wait_unti
 def test_a_flood_is_bounded_and_summed_up(
     start_probe: Callable[..., Any], scanner: Scanner, wait_until: WaitUntil
 ) -> None:
-    """Ten lines and one that counts the rest; nothing is lost without a count."""
+    """What one source may have of ten lines, and one that counts the rest; nothing is lost without a count."""
     probe = start_probe('{"lines_a_second": 10, "tcp_ports": ((1, 899),)}')
     for port in range(200, 700):
         scanner.send_tcp(port)
@@ -73,7 +73,7 @@ def test_a_flood_is_bounded_and_summed_up(
         return len(probe.alerts()), sum(int(match[1]) for match in found if match is not None)
 
     wait_until(lambda: sum(count()) == 500, what="every probe reported or counted")
-    assert format_left_out(490, 10) in probe.texts() or count()[0] > 10  # a slow machine needs more seconds
+    assert format_left_out(492, 10) in probe.texts() or count()[0] > 8  # a slow machine needs more seconds
     wait_until(lambda: probe.status().get("packets") == 500)
     status = probe.status()
     assert (status["reported"], status["left_out"]) == count()
