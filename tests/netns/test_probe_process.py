@@ -63,7 +63,7 @@ def test_a_hangup_opens_the_log_anew_and_an_interrupt_ends(probe: Any, wait_unti
 def test_a_flood_is_bounded_and_summed_up(
     start_probe: Callable[..., Any], scanner: Scanner, wait_until: WaitUntil
 ) -> None:
-    """What one source may have of ten lines, and one that counts the rest; nothing is lost without a count."""
+    """What one source may have of ten lines, and one that counts the rest: nothing is lost uncounted."""
     probe = start_probe('{"lines_a_second": 10, "tcp_ports": ((1, 899),)}')
     for port in range(200, 700):
         scanner.send_tcp(port)
