@@ -81,3 +81,25 @@ def test_whatever_stands_last_ours_is_a_line_of_its_own(tmp_path: Path, last: by
     action.block(Order("r", parse_prefix("192.0.2.9"), "scan", 0, None), 0, lambda _result: None)
     assert not is_granted(tmp_path, "192.0.2.9")
     assert is_granted(tmp_path, "192.0.2.8")
+
+
+@pytest.mark.skipif(TCPDMATCH is None, reason="tcpdmatch is not there (package tcpd)")
+def test_libwrap_reads_a_list_of_its_own(tmp_path: Path) -> None:
+    """`ALL: /path/list`: addresses and networks of both versions, each taken away alone."""
+    (tmp_path / "hosts.deny").write_text(f"ALL: {tmp_path}/denied\n")
+    path = tmp_path / "denied"
+    action = HostsDeny(ActionDefinition("list", "", "hosts-deny", file=str(path), line="$TARGET$"))
+    clients = {
+        "192.0.2.9": "192.0.2.9",
+        "198.51.100.0/25": "198.51.100.127",
+        "2001:db8::9": "2001:db8::9",
+        "2001:db8:1::/64": "2001:db8:1::1",
+    }
+    for source in clients:
+        action.block(Order("r", parse_prefix(source), "scan", 0, None), 0, lambda _result: None)
+    assert [is_granted(tmp_path, client) for client in clients.values()] == [False] * 4
+    assert [is_granted(tmp_path, other) for other in ("192.0.2.8", "198.51.100.128", "2001:db8:2::1")] == [
+        True
+    ] * 3
+    action.release(Order("r", parse_prefix("2001:db8:1::/64"), "scan", 0, None), 0, lambda _result: None)
+    assert [is_granted(tmp_path, client) for client in clients.values()] == [False, False, False, True]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from correlator.drill.lab import Lab
 
-FOLDER = Path(__file__).resolve().parents[2] / ".cache" / "peers"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / ".cache" / "peers"
 PROGRAMS = {
     "firewalld": "usr/sbin/firewalld",
     "shorewall": "usr/share/doc/shorewall6",
@@ -23,9 +24,11 @@ for name in {names}; do cp -a {peers}/$name/. tree; done
 for name in bin sbin lib; do [ ! -d tree/$name ] || cp -a tree/$name tree/usr; done
 cp -a /etc etc && cp -a tree/etc/. etc && mount --bind etc /etc
 mount -t overlay overlay -o lowerdir={stage}/tree/usr:/usr,upperdir={stage}/upper,workdir={stage}/work /usr
+mkdir keep && mount --bind {root} keep
 mount -t tmpfs tmpfs /var/lib
 [ ! -d tree/var/lib ] || cp -a tree/var/lib/. /var/lib
 mount -t tmpfs tmpfs /run && mkdir /run/lock
+[ -e {root}/pyproject.toml ] || {{ mkdir -p {root} && mount --bind keep {root}; }}
 cd / && echo ready && exec sleep infinity
 """
 
@@ -44,7 +47,7 @@ class Stage:
         self._lab = lab
         stage = folder / "stage"
         stage.mkdir()
-        script = _STAGE.format(stage=stage, names=" ".join(names), peers=FOLDER.resolve())
+        script = _STAGE.format(stage=stage, names=" ".join(names), peers=FOLDER.resolve(), root=ROOT)
         self._holder = lab.victim.popen(
             *("unshare", "--mount", "--propagation", "private", "sh", "-ec", script), stdout=subprocess.PIPE
         )

@@ -1,5 +1,7 @@
 """What an action's commands say of what stands: a plain no, a yes, or nothing that can be relied on."""
 
+import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,8 +9,11 @@ from typing import Any
 import pytest
 
 from correlator.actions import ActionDefinition, Commands, Order
+from correlator.config.actions import ActionShelf
+from correlator.config.settings import load_settings
 from correlator.enforcer.action import Ending, Result, Survey
 from correlator.enforcer.command import MOST_ASKED, CommandAction
+from correlator.errors import SourceError
 from correlator.model import parse_prefix
 from tests.unit.test_enforcer_runner import Loop
 
@@ -141,6 +146,27 @@ def test_so_many_are_asked_about_that_an_interval_suffices(loop: Loop, rules: Pa
 def test_what_cannot_be_seen_is_not_surveyed(loop: Loop, rules: Path) -> None:
     """No list, no question: nothing can be said."""
     assert not make(loop, rules, present="").can_survey
+
+
+LISTS = {
+    "pf": "   192.0.2.9\n   198.51.100.0/24\n   2001:db8::9\n",
+    "ipfw": "--- table(44), set(0) ---\n192.0.2.9/32 0\n198.51.100.0/24 0\n2001:db8::9/128 0\n",
+    "firewalld": "192.0.2.9 ipset:mine 198.51.100.0/24 00:11:22:33:44:55 2001:db8::9\n",
+    "shorewall": "-N dynamic\n-A dynamic -s 192.0.2.9/32 -j DROP\n-A dynamic -s 198.51.100.0/24 -j DROP\n"
+    "-A dynamic -s 203.0.113.9/32 -j logdrop\n-A dynamic -s 2001:db8::9/128 -j DROP\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_the_lists_of_other_firewalls_are_read(name: str) -> None:
+    """As their manuals show them, where none is here; each source, and nothing that is none."""
+    definition = ActionShelf(load_settings(None)).load(name)
+    assert definition is not None
+    found = []
+    for match in re.finditer(definition.list_pattern, LISTS[name], re.MULTILINE):
+        with contextlib.suppress(SourceError):
+            found.append(str(parse_prefix(match["source"])))
+    assert found == ["192.0.2.9", "198.51.100.0/24", "2001:db8::9"]
 
 
 def test_what_may_be_ours_stays_ours(loop: Loop, rules: Path) -> None:
