@@ -19,7 +19,8 @@ from correlator.model import SECOND, Micros, Source, Strike, json_ready, parse_p
 if TYPE_CHECKING:
     from correlator.config.settings import SiteSettings
     from correlator.enforcer.protocol import BlockInForce
-    from correlator.store.state import KeptDecision, StateReader
+    from correlator.store.state import StateReader
+    from correlator.store.state_rows import KeptDecision
 
 _LINES_SHOWN = 20
 

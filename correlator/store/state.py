@@ -12,13 +12,11 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from correlator.model import (
     Block,
-    Evidence,
     Ignore,
     Micros,
     Outcome,
@@ -26,11 +24,22 @@ from correlator.model import (
     Repeat,
     Source,
     Strike,
-    json_ready,
     parse_prefix,
-    parse_source,
 )
 from correlator.store.database import DatabaseError, is_alone, open_database, open_to_read, transaction
+from correlator.store.state_rows import (
+    ALL,
+    OF_SOURCE,
+    OF_WINDOW,
+    REQUESTED,
+    KeptDecision,
+    decision_row,
+    read_block,
+    read_decision,
+    read_strikes,
+    storable,
+    strike_row,
+)
 
 VERSION = 3
 SCHEMA = """
@@ -58,26 +67,6 @@ _DECISIONS_KEPT = 100_000
 _REPEATS_KEPT = 100_000
 _STRIKES_KEPT = 1_000_000
 _FAILED = OutcomeKind.FAILED.value
-REQUESTED = "requested"
-OBSERVED = "observed"
-
-
-@dataclass(frozen=True, slots=True)
-class KeptDecision:
-    """A decision as it was recorded, with what became of it."""
-
-    request: str
-    kind: str
-    """`block`, `observe` or `ignore`."""
-    source: str
-    jail: str
-    at: Micros
-    until: Micros | None
-    state: str
-    """`requested`, `observed`, `ignored`, or the outcome."""
-    detail: str
-    body: Mapping[str, Any]
-    """Strikes, span, ports, evidence, as in `model.Block`."""
 
 
 class State:
@@ -143,15 +132,15 @@ class State:
         with transaction(self._database):
             self._database.executemany(
                 "DELETE FROM strike WHERE jail = ? AND key = ?",
-                ((jail, _storable(key)) for jail, key in settled),
+                ((jail, storable(key)) for jail, key in settled),
             )
             self._database.executemany(
                 "INSERT INTO strike VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                map(_strike_row, strikes),
+                map(strike_row, strikes),
             )
             self._database.executemany(
                 "INSERT OR IGNORE INTO decision VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                map(_decision_row, decisions),
+                map(decision_row, decisions),
             )
             self._database.executemany(
                 "INSERT OR REPLACE INTO repeat VALUES (?, ?, ?, ?)",
@@ -260,12 +249,12 @@ class StateReader:
                 ).fetchone()
                 for number in self._numbers(source, most)
             ]
-            return [_kept(row) for row in rows if row is not None]  # None: it was pruned meanwhile
+            return [read_decision(row) for row in rows if row is not None]  # None: it was pruned meanwhile
 
     def strikes(self, *, source: Source | None = None) -> Iterator[Strike]:
         """Yield the strikes that wait in windows, oldest first: of `source` and what lies in it, or all."""
         with self._reading():
-            which = (_OF_SOURCE, str(source)) if source is not None and source.is_single else (_ALL,)
+            which = (OF_SOURCE, str(source)) if source is not None and source.is_single else (ALL,)
             for strike in read_strikes(self._database, *which):
                 if source is None or source.covers(strike.source):
                     yield strike
@@ -273,7 +262,7 @@ class StateReader:
     def waiting(self, jail: str, key: str) -> list[Strike]:
         """Return the strikes that wait in one window, oldest first."""
         with self._reading():
-            return list(read_strikes(self._database, _OF_WINDOW, jail, key))
+            return list(read_strikes(self._database, OF_WINDOW, jail, key))
 
     def _numbers(self, source: Source | None, most: int) -> list[int]:
         newest = "ORDER BY at DESC, rowid DESC"
@@ -302,105 +291,6 @@ class StateReader:
             raise DatabaseError(f"{self._path}: cannot be read: {exc}") from exc
 
 
-_ALL = "true"
-_OF_SOURCE = "source = ?"
-_OF_WINDOW = "jail = ? AND key = ?"
-
-
-def read_strikes(database: sqlite3.Connection, which: str = _ALL, *values: str) -> Iterator[Strike]:
-    """Yield the strikes that wait, oldest first: all, or those that meet one of the conditions above."""
-    rows = database.execute(
-        "SELECT jail, key, at, source, weight, value, spoofable, port, protocol, origin, offset, line,"  # noqa: S608
-        f" filter, pattern FROM strike WHERE {which} ORDER BY at, rowid",
-        values,
-    )
-    for jail, key, at, source, weight, value, spoofable, port, protocol, *rest in rows:
-        origin, offset, line, filter_, pattern = rest
-        yield Strike(
-            jail=jail,
-            key=key,
-            source=parse_source(source),
-            at=at,
-            weight=weight,
-            value=value,
-            is_spoofable=bool(spoofable),
-            port=port,
-            protocol=protocol,
-            evidence=Evidence(at, origin, offset, line),
-            filter=filter_,
-            pattern=pattern,
-        )
-
-
-def read_block(body: Mapping[str, Any]) -> Block:
-    """Return the block that `json_ready` wrote."""
-    values = dict(body)
-    values["source"] = parse_prefix(values["source"])
-    values["ports"] = tuple(values["ports"])
-    values["actions"] = tuple(values["actions"])
-    values["evidence"] = tuple(Evidence(**item) for item in values["evidence"])
-    return Block(**values)
-
-
-def _kept(row: tuple[Any, ...]) -> KeptDecision:
-    request, kind, source, jail, at, until, state, detail, body = row
-    return KeptDecision(request, kind, source, jail, at, until, state, detail, json.loads(body))
-
-
 def _concerns(text: str, source: Source) -> bool:
     other = parse_prefix(text)
     return other.covers(source) or source.covers(other)
-
-
-def _strike_row(strike: Strike) -> tuple[Any, ...]:
-    evidence = strike.evidence
-    return (
-        strike.jail,
-        _storable(strike.key),
-        strike.at,
-        str(strike.source),
-        strike.weight,
-        _storable(strike.value),
-        strike.is_spoofable,
-        strike.port,
-        strike.protocol,
-        evidence.origin,
-        evidence.offset,
-        _storable(evidence.line),
-        strike.filter,
-        strike.pattern,
-    )
-
-
-def _decision_row(decision: Block | Ignore) -> tuple[Any, ...]:
-    body = json.dumps(json_ready(decision))
-    if isinstance(decision, Ignore):
-        request = f"ignore:{decision.jail}:{decision.source}:{decision.at}"
-        return (
-            request,
-            "ignore",
-            str(decision.source),
-            decision.jail,
-            decision.at,
-            None,
-            "ignored",
-            decision.reason,
-            body,
-        )
-    kind, state = ("observe", OBSERVED) if decision.is_observed else ("block", REQUESTED)
-    return (
-        decision.request,
-        kind,
-        str(decision.source),
-        decision.jail,
-        decision.at,
-        decision.until,
-        state,
-        "",
-        body,
-    )
-
-
-def _storable(text: str) -> str:
-    """Return text that SQLite takes: bytes that were no UTF-8 become backslash escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
