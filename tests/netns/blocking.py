@@ -104,7 +104,11 @@ class Site:
 
     def is_answered(self, victim: str) -> bool:
         """Whether a SYN of the scanner's to the open port is answered."""
-        return self.scanner.is_answered(PORT, UNANSWERED, destination=victim)
+        return self.scanner.is_answered(PORT, destination=victim)
+
+    def is_silent(self, victim: str) -> bool:
+        """Whether no answer comes, as long as one takes on a busy machine."""
+        return not self.scanner.is_answered(PORT, UNANSWERED, destination=victim)
 
     def wait_for(self, condition: Callable[[], object], what: str) -> None:
         """Wait, and show what the enforcer said where it does not come true."""

@@ -87,7 +87,7 @@ def test_firewalld_cuts_the_source_off_and_lets_it_in_again(firewalld: Site) -> 
         served, _ = firewalld.serving.accept()
         assert firewalld.is_answered(victim)
         assert firewalld.block(source).kind is OutcomeKind.DONE
-        assert not firewalld.is_answered(victim)
+        assert firewalld.is_silent(victim)
         firewalld.wait_for(
             lambda count=count: firewalld.status()["endings"].get("conntrack done") == count, "conntrack ran"
         )
@@ -115,8 +115,8 @@ def test_a_reload_of_firewalld_is_found_and_mended(firewalld: Site, count: int) 
 
     firewalld.wait_for(lambda: sources() == {SCANNER4, SCANNER6, *others}, "all are denied again")
     assert f"mended action=firewalld restored={count + 1}" in firewalld.said()
-    assert not firewalld.is_answered(VICTIM4)
-    assert not firewalld.is_answered(VICTIM6)
+    assert firewalld.is_silent(VICTIM4)
+    assert firewalld.is_silent(VICTIM6)
 
 
 def test_shorewall_cuts_the_source_off_and_lets_it_in_again(shorewall: Site) -> None:
@@ -124,10 +124,10 @@ def test_shorewall_cuts_the_source_off_and_lets_it_in_again(shorewall: Site) -> 
     for source, victim in BOTH:
         assert shorewall.is_answered(victim)
         assert shorewall.block(source).kind is OutcomeKind.DONE
-        assert not shorewall.is_answered(victim)
+        assert shorewall.is_silent(victim)
         name = "shorewall" if victim == VICTIM4 else "shorewall6"
         shorewall.stage.run(name, "restart")
-        assert not shorewall.is_answered(victim)
+        assert shorewall.is_silent(victim)
         shorewall.release(source)
         shorewall.wait_for(lambda victim=victim: shorewall.is_answered(victim), "let in again")
 
@@ -145,7 +145,7 @@ def test_what_shorewall_forgets_is_found_and_mended(shorewall: Site) -> None:
         shorewall.stage.run(name, "start")
         shorewall.stage.run(chains, "-F", "dynamic")
     for victim in (VICTIM4, VICTIM6):
-        shorewall.wait_for(lambda victim=victim: not shorewall.is_answered(victim), "cut off again")
+        shorewall.wait_for(lambda victim=victim: shorewall.is_silent(victim), "cut off again")
     assert shorewall.status()["action_problems"] == {}
 
 

@@ -44,7 +44,7 @@ def blocked_by(
             stack.callback(site.close)
             assert site.is_answered(VICTIM4)
             assert site.block(SCANNER4).kind is OutcomeKind.DONE
-            assert not site.is_answered(VICTIM4)
+            assert site.is_silent(VICTIM4)
             return site
 
         lab.victim.run("nft", "-f", "-", text=SET)
@@ -70,7 +70,7 @@ def test_a_rule_that_is_taken_away_is_put_back(
     assert rules(lab) != there
     site.wait_for(lambda: sorted(rules(lab)) == sorted(there), "it is put back")
     assert "mended action=kill-route restored=1 removed=0" in site.said()
-    assert not site.is_answered(VICTIM4)
+    assert site.is_silent(VICTIM4)
     site.release(SCANNER4)
     site.wait_for(lambda: site.is_answered(VICTIM4), "let in again")
     site.wait_for(lambda: not set(rules(lab)) - set(before), "nothing of it is left")
