@@ -19,6 +19,7 @@ from correlator.lines.date_patterns import DatePatternError
 from correlator.lines.journal_match import EXPECTED, JournalMatch, parse_journal_match
 from correlator.lines.layouts import TEXT, Layout, check_dates
 from correlator.matching.filters import NOTHING, FilterDefinition, FilterTest
+from correlator.matching.logins import LoginDefinition
 from correlator.matching.open_connections import ConnectionDefinition
 from correlator.matching.patterns import Condition, PatternDefinition
 
@@ -97,6 +98,7 @@ def define_filter(
             _ignored_record(item, words) for item in ignores if is_json and item.has("match")
         ),
         connections=tuple(_connection(item, words) for item in table.tables("connection")),
+        logins=tuple(_login(item, words) for item in table.tables("login")),
         claims=_expanded(table, "claims", words.literal),
         journal=_journal(table),
         tests=tuple(test for item in table.tables("test") for test in _tests(item, words)),
@@ -104,10 +106,7 @@ def define_filter(
         layout=_layout(table, is_json=is_json),
     )
     table.finish()
-    if is_json and definition.connections:
-        table.fault(
-            "connection", "[[connection]]", "no such table here: records are not told apart by lines before"
-        )
+    _check_lines_before(table, definition)
     if not file.faults:
         return definition
     from correlator.config.filter_faults import faults_of_expressions
@@ -284,6 +283,30 @@ def _connection(table: Table, words: Substitution) -> ConnectionDefinition:
     )
     table.finish()
     return connection
+
+
+def _login(table: Table, words: Substitution) -> LoginDefinition:
+    table.require("identifiers", "the programs that say who logs in from where")
+    table.require("begins", "an expression of lines with the groups (?P<account>...) and (?P<source>...)")
+    login = LoginDefinition(
+        identifiers=frozenset(_texts(table, "identifiers", words)),
+        begins=_expanded(table, "begins", words.expression),
+        ends=_expanded(table, "ends", words.expression),
+    )
+    table.finish()
+    return login
+
+
+def _check_lines_before(table: Table, definition: FilterDefinition) -> None:
+    """Note a fault where what lines before tell cannot be used."""
+    for key, told in (("connection", definition.connections), ("login", definition.logins)):
+        if told and definition.layout.is_json:
+            table.fault(key, f"[[{key}]]", "no such table here: records are not told apart by lines before")
+    if definition.connections and definition.logins:
+        table.fault("login", "[[login]]", "either this or [[connection]]: a pattern is about one of them")
+    for login in definition.logins:
+        if unread := sorted(login.identifiers - definition.identifiers):
+            table.fault("login", unread[0], "programs that are among the filter's identifiers")
 
 
 def _tests(table: Table, words: Substitution) -> Iterator[FilterTest]:

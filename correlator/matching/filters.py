@@ -21,8 +21,9 @@ import regex
 from correlator.errors import SourceError
 from correlator.lines.journal_match import JournalMatch
 from correlator.lines.layouts import TEXT, Layout
+from correlator.matching.logins import LoginDefinition, Logins, remember
 from correlator.matching.needs import ANY_PROGRAM, Need
-from correlator.matching.open_connections import CONNECTION, ConnectionDefinition, Held, OpenConnections
+from correlator.matching.open_connections import ConnectionDefinition, Held, OpenConnections
 from correlator.matching.patterns import (
     SOURCE,
     Condition,
@@ -84,6 +85,8 @@ class FilterDefinition:
     ignored_records: tuple[tuple[Condition, ...], ...] = ()
     """Conditions of records that mean nothing: one of these sets is met as a whole."""
     connections: tuple[ConnectionDefinition, ...] = ()
+    logins: tuple[LoginDefinition, ...] = ()
+    """Of programs that are among its identifiers; it has either these or connections."""
     claims: str = ""
     """Text that makes a line ours even where no pattern understands it."""
     journal: tuple[JournalMatch, ...] | None = None
@@ -106,6 +109,7 @@ class FilterDefinition:
         return frozenset[str]().union(
             *(pattern.field_names for pattern in self.patterns),
             *(connection.field_names for connection in self.connections),
+            *(login.field_names for login in self.logins),
         )
 
     @property
@@ -146,8 +150,9 @@ class Filter:
         """What the line that was read last told of a connection, in words."""
         self.late: Sequence[Event | Unreadable] = ()
         """What the line that was read last made known of earlier ones."""
-        self._connections = OpenConnections(definition.connections) if definition.connections else None
-        self._patterns = [_run_pattern(definition, pattern) for pattern in definition.patterns]
+        self._connections = remember(definition.connections, definition.logins)
+        names = () if self._connections is None else self._connections.names
+        self._patterns = [_run_pattern(definition, pattern, names) for pattern in definition.patterns]
         self._has_ignores = bool(definition.ignores or definition.ignored_records)
         self._identifiers = frozenset(definition.identifiers) or frozenset({""})
         self._has_globs = any(ANY_PROGRAM in name for name in self._identifiers)
@@ -212,17 +217,23 @@ class Filter:
     def needs(self) -> Iterator[Need]:
         """Yield, for each thing it looks for, what every line has that it can be found in."""
         has_dates = bool(self.layout.dates)  # then a body begins behind a date that only the layout knows
+        programs = (
+            self._identifiers if self._connections is None else self._identifiers - self._connections.tellers
+        )
         for pattern in self._patterns:
-            yield Need(self._identifiers, () if has_dates else pattern.beginnings, pattern.texts)
+            yield Need(programs, () if has_dates else pattern.beginnings, pattern.texts)
         if self.definition.claims:
-            yield Need(self._identifiers, texts=(self.definition.claims,))
+            yield Need(programs, texts=(self.definition.claims,))
         for need in () if self._connections is None else self._connections.needs(self._identifiers):
             yield replace(need, beginnings=()) if has_dates else need
 
     def succeed(self, before: Filter) -> None:
         """Know the connections that a filter of this name knew, which read the same lines so far."""
-        if self._connections is not None and before._connections is not None:
-            self._connections.succeed(before._connections)
+        match self._connections, before._connections:
+            case (OpenConnections() as ours, OpenConnections() as theirs):
+                ours.succeed(theirs)
+            case (Logins() as ours, Logins() as theirs):
+                ours.succeed(theirs)
 
     def forget(self) -> None:
         """Forget what earlier lines told."""
@@ -260,6 +271,9 @@ class Filter:
         if connections is not None:
             self.told, self.late = "", ()
             connections.advance(line.evidence.at)
+            if line.header.identifier in connections.tellers:
+                self._note(connections, line)
+                return None
         try:
             for pattern, beginnings in self._by_beginning.get(body[:BEGINNING], self._beginning_anyhow):
                 if pattern.literal not in body or not body.startswith(beginnings):
@@ -282,9 +296,9 @@ class Filter:
             if connections is not None:
                 self._note(connections, line)
 
-    def _note(self, connections: OpenConnections, line: Line) -> None:
+    def _note(self, connections: OpenConnections | Logins, line: Line) -> None:
         """Take what a line tells of a connection, and what that makes known of earlier lines."""
-        if CONNECTION in self.quarantined:
+        if connections.quarantine in self.quarantined:
             return
         told, released = connections.note(line, self._search)
         self.told = told or self.told
@@ -309,7 +323,7 @@ class Filter:
 
     def _of_connection(
         self,
-        connections: OpenConnections,
+        connections: OpenConnections | Logins,
         pattern: PatternDefinition,
         line: Line,
         fields: Mapping[str, str],
@@ -317,10 +331,8 @@ class Filter:
         """Return what happened on a connection, its source known from another line."""
         known = connections.find(line, fields)
         if known is None:
-            if connections.hold(Held(pattern, line, fields)):
-                self.told = "waits for the line that begins its connection"
-                return None
-            return self._nobodys(line)
+            self.told = connections.hold(Held(pattern, line, fields))
+            return None if self.told else self._nobodys(line)
         shown = line.evidence._replace(line=f"{line.evidence.line} [{known.beginning}]")
         return self._event(pattern, {**known.fields, **fields}, line._replace(evidence=shown))
 
@@ -355,14 +367,13 @@ class Filter:
         )
 
 
-def _run_pattern(definition: FilterDefinition, pattern: PatternDefinition) -> Pattern:
-    """Return a pattern that runs; of one without a source, the name of its connection may be needed."""
+def _run_pattern(definition: FilterDefinition, pattern: PatternDefinition, names: Sequence[str]) -> Pattern:
+    """Return a pattern that runs; one without a source needs these groups, where another line has it."""
     if definition.layout.is_json:
         return RecordPattern(pattern)
-    if not definition.connections or f"(?P<{SOURCE}>" in pattern.expression:
+    if not (definition.connections or definition.logins) or f"(?P<{SOURCE}>" in pattern.expression:
         return TextPattern(pattern)
-    is_named = any(f"(?P<{CONNECTION}>" in one.begins for one in definition.connections)
-    return TextPattern(pattern, needs=(CONNECTION,) * is_named)
+    return TextPattern(pattern, needs=names)
 
 
 def _may_begin(pattern: Pattern, key: str) -> bool:

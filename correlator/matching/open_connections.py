@@ -91,9 +91,14 @@ class _Waiting:
 class OpenConnections:
     """The connections that a filter knows of."""
 
+    tellers = frozenset[str]()
+    """Programs that tell of connections and of nothing else: none."""
+    quarantine = CONNECTION
+
     def __init__(self, definitions: Sequence[ConnectionDefinition]) -> None:
-        self.names_connections = any(f"(?P<{CONNECTION}>" in definition.begins for definition in definitions)
-        """Whether its lines name the connection; else the process is the connection."""
+        is_named = any(f"(?P<{CONNECTION}>" in definition.begins for definition in definitions)
+        self.names = (CONNECTION,) * is_named
+        """The groups by which a pattern without a source says whom it is about; none: by its process."""
         self._begins = [_pattern(definition.begins, SOURCE) for definition in definitions]
         self._tells = [_pattern(definition.tells) for definition in definitions if definition.tells]
         self._ends = [_pattern(definition.ends) for definition in definitions if definition.ends]
@@ -165,13 +170,13 @@ class OpenConnections:
             self._keep(key, known, at)
         return known
 
-    def hold(self, held: Held) -> bool:
-        """Keep a line for when its connection begins; False where that is not waited for."""
+    def hold(self, held: Held) -> str:
+        """Keep a line for when its connection begins, and say so; empty where that is not waited for."""
         waiting = self._wait(_key(held.line, held.fields), held.line.evidence.at)
         if waiting is None or len(waiting.held) >= _MOST_HELD:
-            return False
+            return ""
         waiting.held.append(held._replace(fields={**waiting.fields, **held.fields}))
-        return True
+        return "waits for the line that begins its connection"
 
     def _begin(self, line: Line, fields: Mapping[str, str]) -> tuple[str, Sequence[Held]]:
         key, at = _key(line, fields), line.evidence.at

@@ -15,6 +15,7 @@ import regex
 
 from correlator.matching.filter_tests import make_line, read_test
 from correlator.matching.filters import Filter, FilterDefinition, FilterTest
+from correlator.matching.logins import ACCOUNT, LOGIN
 from correlator.matching.needs import required_literal
 from correlator.matching.open_connections import CONNECTION
 from correlator.matching.pattern_tree import (
@@ -56,6 +57,10 @@ def review_filter(definition: FilterDefinition, *, limit: Micros = SECOND // 20)
         for expression in filter(None, (connection.begins, connection.tells, connection.ends)):
             for warning in review_expression(expression, limit=limit):
                 yield CONNECTION, warning
+    for login in definition.logins:
+        for expression in filter(None, (login.begins, login.ends)):
+            for warning in review_expression(expression, limit=limit):
+                yield LOGIN, warning
     yield from _review_fields(definition)
 
 
@@ -166,7 +171,7 @@ def _outruns(compiled: Any, text: str, seconds: float) -> bool:
 def _review_text_before(parsed: Any) -> Iterator[str]:
     """Warn of free text before the address, where something else than the line's end can follow it."""
     groups = parsed.state.groupdict
-    group = groups.get(SOURCE, groups.get(CONNECTION))
+    group = next((groups[name] for name in (SOURCE, CONNECTION, ACCOUNT) if name in groups), None)
     before: list[set[str]] = []
     after: list[set[str]] = []
     seen = _sort_free_text(parsed, group, before, after, is_after=False)

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -258,6 +260,31 @@ def test_the_journal_and_files_are_read_at_once(correlator, tmp_path):
         assert " strikes=3 " in correlator.await_decision("192.0.2.9")
         row = _row(correlator, "journal")
         assert (row["state"], row["filters"], row["trouble"]) == ("following", ["knock"], "")
+
+
+def test_who_logged_in_pays_for_what_his_account_tries_with_sudo(correlator):
+    """A followed auth.log: sshd lets ops in, sudo tells of wrong passwords, and the address is decided on."""
+    log = correlator.folder / "auth.log"
+    correlator.configure()
+    shipped = (Path(__file__).parents[2] / "filters/sudo.toml").read_text()
+    own = re.sub(r"(?m)^files .*", f'files = ["{log}"]', shipped)
+    (correlator.folder / "filters/sudo.toml").write_text(own)
+    settings = correlator.folder / "portward.toml"
+    settings.write_text('enabled = ["sudo"]\n' + settings.read_text())
+    log.write_text("")
+    correlator.start()
+    wrong = "sudo:      ops : 3 incorrect password attempts ; TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/id"
+    lines = (
+        "sshd[70]: Accepted publickey for bob from 192.0.2.8 port 4 ssh2: ED25519 SHA256:abc",
+        "sshd[71]: Accepted publickey for ops from 192.0.2.9 port 4 ssh2: ED25519 SHA256:abc",
+        *(wrong,) * 3,
+    )
+    for line in lines:
+        stamp = format_instant(time.time_ns() // 1000).replace("Z", "+00:00")
+        with log.open("a") as file:
+            file.write(f"{stamp} vm {line}\n")
+    assert " jail=sudo strikes=36 " in correlator.await_decision("192.0.2.9")
+    assert not [line for line in correlator.said() if "192.0.2.8" in line]
 
 
 def _row(correlator, origin):

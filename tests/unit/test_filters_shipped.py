@@ -16,6 +16,8 @@ import pytest
 from correlator.config.filters import load_filter
 from correlator.matching.filter_tests import failed_tests, make_line, read_test
 from correlator.matching.filters import Filter
+from correlator.matching.logins import Logins
+from correlator.matching.open_connections import OpenConnections
 from correlator.model import SECOND, Event, parse_source
 
 FOLDER = Path(__file__).parents[2] / "filters"
@@ -201,11 +203,20 @@ def _lines(filter_, test, event, forged):
 
 
 def _lines_before(filter_, test, forged):
-    """Yield the same for the lines before that tell more of a connection."""
-    for pattern in () if filter_._connections is None else filter_._connections._tells:
+    """Yield the same for the lines before that tell more of a connection, or of a login."""
+    for pattern in _of_lines_before(filter_):
         for index, line in enumerate(test.before):
             for field, hostile in _planted(pattern, line, forged):
                 yield field, (*test.before[:index], hostile, *test.before[index + 1 :]), test.line
+
+
+def _of_lines_before(filter_):
+    match filter_._connections:
+        case Logins(begins=begins, ends=ends):
+            return [pattern for _programs, pattern in (*begins, *ends)]
+        case OpenConnections():
+            return filter_._connections._tells
+    return ()
 
 
 def _planted(pattern, full, forged):
