@@ -137,8 +137,13 @@ class Deeds:
         ended: list[tuple[Result, _Rivals]] = []
         self._carry_out(deed, action, order, now, lambda *how: ended.append(how))
         result, rivals = ended[0]
-        self.note(number, place, action.name, result, now)
-        self._take_over(rivals, result)
+        try:
+            self.note(number, place, action.name, result, now)
+            self._take_over(rivals, result)
+        except sqlite3.Error:  # whose line it is must not be forgotten: that is told with the others
+            self._running.add((number, action.name))
+            self._late.append(lambda: self._ended(deed, action, result, rivals))
+            raise
         return result
 
     def note(self, number: int, place: int, name: str, result: Result, now: Micros) -> None:

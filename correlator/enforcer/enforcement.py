@@ -264,14 +264,15 @@ class Enforcement:
         self._announce(text, None)
 
     def _block(self, request: BlockRequest, now: Micros, later: Later | None) -> tuple[Outcome | None, bool]:
+        known = self._store.find_request(request.request)
+        if known is not None and known.number in self._pending:
+            self._pending.add(known.number, later)
+            return None, False
         self._in_force.catch_up(now)
         holdings = self._in_force.holdings
         known = self._store.find_request(request.request)
         if known is not None and (outcome := holdings.recall(known)) is not None:
             return outcome, False
-        if known is not None and known.number in self._pending:
-            self._pending.add(known.number, later)
-            return None, False
         actions, plan = self._in_force.plan(request, now)
         if isinstance(plan, Extend) and outlasts(plan.before, request.until):
             request = replace(request, until=plan.before)

@@ -769,3 +769,20 @@ def test_the_list_says_how_far_each_action_has_come(bench: Bench) -> None:
     assert block.endings == ("done", "done", "failed", "told")
     (failing,) = bench.enforcement.status()["failing"]
     assert (failing["source"], failing["action"], failing["is_over"]) == ("192.0.2.9", "slow", False)
+
+
+def test_a_request_that_waits_is_asked_again_on_a_full_disk_and_waits_on(bench: Bench) -> None:
+    """It has its row already: a second one beside it would end the first when the disk takes it."""
+    assert bench.block("slow") == "later"
+    full = "CREATE TEMP TRIGGER full BEFORE INSERT ON blocks BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    bench.store._connection.execute(full)
+    assert bench.block("nftables", until=LATER).startswith("done not written down yet")
+    assert bench.block("slow") == "later"
+    bench.store._connection.execute("DROP TRIGGER full")
+    bench.now += 5 * SECOND
+    for _ in range(3):
+        bench.tend()
+    bench.slow.end()
+    assert [outcome.kind for outcome in bench.later] == [OutcomeKind.DONE] * 2
+    (block,) = bench.enforcement.blocks()
+    assert set(block.actions) == {"nftables", "slow"}
