@@ -13,7 +13,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from correlator.lines.duplicates import Duplicates
 from correlator.lines.layouts import RECORD_BEGINS, TEXT, Layout, Reading, apply_layout
@@ -26,8 +26,10 @@ from correlator.lines.syslog import (
     parse_header,
     repeats_of_last,
 )
+from correlator.matching.choices import Readers
 from correlator.matching.filters import BEGINNING, Filter, FilterDefinition, Unreadable
 from correlator.matching.patterns import Line
+from correlator.matching.postponed import Postponed
 from correlator.matching.prefilter import Prefilter
 from correlator.model import SECOND, Chunk, Entries, Entry, Event, Evidence, Micros
 
@@ -62,46 +64,6 @@ class OriginCounters:
     """Messages that another origin had brought already."""
 
 
-class _Readers(NamedTuple):
-    """The filters that read the lines of one program."""
-
-    by_beginning: Mapping[str, _Choice]
-    """By how a body begins."""
-    otherwise: _Choice
-    """Where it begins with nothing in particular."""
-
-    @classmethod
-    def of(cls, filters: Iterable[Filter]) -> _Readers:
-        """Sort filters by the bodies that they can understand."""
-        every = tuple(filters)
-        beginnings = {beginning for filter_ in every for beginning in filter_.beginnings}
-        return cls({text: _Choice.of(every, text) for text in beginnings}, _Choice.of(every, ""))
-
-
-class _Choice(NamedTuple):
-    """Which of a program's filters read a body that begins in one way."""
-
-    readers: tuple[Filter, ...]
-    """Those with a pattern that may match it."""
-    claims: tuple[tuple[str, Filter], ...]
-    """Those that only say of a body with this text that it is theirs."""
-
-    @classmethod
-    def of(cls, filters: Sequence[Filter], beginning: str) -> _Choice:
-        """Choose by the first characters of a body."""
-        readers = tuple(one for one in filters if one.may_understand(beginning))
-        others = tuple(one for one in filters if one not in readers)
-        return cls(readers, tuple((text, one) for one in others if (text := one.definition.claims)))
-
-    def take(self, body: str) -> tuple[Filter, ...]:
-        """Return those that read this body."""
-        readers = self.readers
-        for text, one in self.claims:
-            if text in body:
-                readers += (one,)
-        return readers
-
-
 @dataclass(slots=True)
 class _Route:
     """The filters that read one origin."""
@@ -111,20 +73,23 @@ class _Route:
     """False for what a syslog daemon writes: a line of no program there is somebody's who broke a line."""
     has_records: bool = False
     """Whether a filter reads fields and not text."""
-    by_identifier: dict[str, _Readers] = field(default_factory=dict)
+    by_identifier: dict[str, Readers] = field(default_factory=dict)
     by_writer: dict[str, tuple[Filter, ...]] = field(default_factory=dict)
     last_line: bytes = b""
     """The last line that came, for a chunk that begins by repeating it."""
+    postponed: Postponed | None = None
+    """Lines about logins that nobody asked for yet; None: no filter follows logins."""
 
     def readers(self, identifier: str, body: str) -> tuple[Filter, ...]:
         """Return the filters that can understand such a line of this program."""
         found = self.by_identifier.get(identifier)
         if found is None:
             is_read = self.has_plain or identifier != ""
-            found = _Readers.of(
+            found = Readers.of(
                 filter_
                 for filter_ in self.filters
                 if filter_.wants(identifier) and (is_read or filter_.reads_whole_lines)
+                if not filter_.is_told_by(identifier)  # such lines wait: see `postponed`
             )
             _remember(self.by_identifier, identifier, found)
         return found.by_beginning.get(body[:BEGINNING], found.otherwise).take(body)
@@ -174,6 +139,8 @@ class Reader:
         self.origins = before.origins
         self.unreadable = before.unreadable
         self._duplicates = before._duplicates
+        for route in before._routes.values():
+            before._catch_up(route)
 
     def follow(self, origin: str, names: Sequence[str]) -> None:
         """Have these filters read an origin from now on; files of one pattern share their prefilter."""
@@ -182,7 +149,10 @@ class Reader:
         before = self._routes.get(origin)
         has_records = any(filter_.layout.is_json for filter_ in filters)
         self._routes[origin] = _Route(filters, has_plain, has_records)
+        if any(filter_.definition.logins for filter_ in filters):
+            self._routes[origin].postponed = Postponed(filters)
         if before is not None:
+            self._catch_up(before)
             self._routes[origin].last_line = before.last_line
 
     def warm(self, origin: str) -> None:
@@ -213,6 +183,11 @@ class Reader:
 
     def _read_chunk(self, chunk: Chunk, route: _Route, counters: OriginCounters) -> Iterator[Event]:
         data, arrived, headers = chunk.data, chunk.arrived, self._headers.read
+        postponed = route.postponed
+        if postponed is not None:
+            if postponed.is_full:
+                self._catch_up(route)
+            postponed.keep(chunk)
         for start, end in self._prefilter_of(route).candidates(data, identifier=chunk.identifier):
             counters.candidates += 1
             is_long = end - start > self._max_line
@@ -229,12 +204,28 @@ class Reader:
             if is_long:
                 readers, shown = _record_readers(readers, header.body), text[: self._max_line]
             if readers:
+                if postponed and any(one in postponed.filters for one in readers):
+                    self._catch_up(route, chunk.offset + start)
                 at = self._instant(stamp, chunk, counters)
                 line = Line(header, Evidence(at, chunk.origin, chunk.offset + start, shown), arrived=arrived)
                 yield from self._events(line, stamp, readers, chunk, counters)
             elif is_long:
                 self._refuse_long(Evidence(arrived, chunk.origin, chunk.offset + start, shown), counters)
         route.last_line = data[_start_of_last(data, len(data)) : -1]
+
+    def _catch_up(self, route: _Route, before: int | None = None) -> None:
+        """Read the lines about logins that were put off; none of them is an event."""
+        if route.postponed is None:
+            return
+        for chunk, offset, data in route.postponed.take(before):
+            text = data[: self._max_line].decode("utf-8", "surrogateescape")
+            header = parse_header(text)
+            stamp = self._stamps.read(header.stamp, chunk.arrived)
+            at = self._instant(stamp, chunk, self.origins[chunk.origin])
+            line = Line(header, Evidence(at, chunk.origin, offset, text), arrived=chunk.arrived)
+            for filter_ in route.postponed.filters:
+                if filter_.is_told_by(header.identifier):
+                    filter_.read(line)
 
     def _prefilter_of(self, route: _Route) -> Prefilter:
         """Return what finds its candidates, built for its first chunk: most logs are not there."""

@@ -69,7 +69,8 @@ def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dic
         step |= {"is_for": False, "answer": f"not ours: identifier {identifier!r}, it reads {wanted}"}
         return step, None
     line = make_line(text, arrived=now, layout=filter_.layout)
-    if not any(need.fits(text if need.identifiers is None else line.header.body) for need in filter_.needs()):
+    needs = (*filter_.needs(), *filter_.needs_of_logins())
+    if not any(need.fits(text if need.identifiers is None else line.header.body) for need in needs):
         step["answer"] = "not ours: no candidate, the text its patterns need is not there"
         step["misses"] = list(near_misses(filter_.definition, line.header.body))
         return step, None

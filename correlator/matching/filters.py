@@ -34,7 +34,9 @@ from correlator.matching.patterns import (
     RecordConditions,
     RecordPattern,
     TextPattern,
+    beginnings_of,
     compile_expression,
+    may_begin,
 )
 from correlator.model import SECOND, Entry, Event, Evidence, Micros, parse_source
 
@@ -48,7 +50,6 @@ TRANSPORT = "_TRANSPORT"
 _KERNEL = "kernel"
 _MAX_PORT = 65535
 _IGNORE = "ignore"
-_FEW_BEGINNINGS = 4  # more are looked for no quicker than the expression itself
 _MAX_COUNT = 10_000  # a line that says "repeated a million times" is a liar or a flood
 
 
@@ -191,7 +192,7 @@ class Filter:
     def _by_beginning(self) -> dict[str, _Candidates]:
         """The patterns that may match a body, by its first characters, where any pattern says them."""
         return {
-            key: tuple((one, _beginnings(one, key)) for one in self._patterns if _may_begin(one, key))
+            key: tuple((one, beginnings_of(one, key)) for one in self._patterns if may_begin(one, key))
             for key in self.beginnings
         }
 
@@ -214,17 +215,25 @@ class Filter:
             return True
         return bool(self._by_beginning.get(beginning, self._beginning_anyhow))
 
+    def is_told_by(self, identifier: str) -> bool:
+        """Whether the lines of this program tell it of others, and are never failures."""
+        return self._connections is not None and identifier in self._connections.tellers
+
+    def needs_of_logins(self) -> Iterator[Need]:
+        """Yield what every line has that tells of a login; nothing where it follows none."""
+        if isinstance(self._connections, Logins):
+            yield from self._connections.needs()
+
     def needs(self) -> Iterator[Need]:
-        """Yield, for each thing it looks for, what every line has that it can be found in."""
+        """Yield, for each thing it looks for but logins, what every line has that it can be found in."""
         has_dates = bool(self.layout.dates)  # then a body begins behind a date that only the layout knows
-        programs = (
-            self._identifiers if self._connections is None else self._identifiers - self._connections.tellers
-        )
+        told = self._connections
+        programs = self._identifiers if told is None else self._identifiers - told.tellers
         for pattern in self._patterns:
             yield Need(programs, () if has_dates else pattern.beginnings, pattern.texts)
         if self.definition.claims:
             yield Need(programs, texts=(self.definition.claims,))
-        for need in () if self._connections is None else self._connections.needs(self._identifiers):
+        for need in told.needs(programs) if isinstance(told, OpenConnections) else ():
             yield replace(need, beginnings=()) if has_dates else need
 
     def succeed(self, before: Filter) -> None:
@@ -374,17 +383,6 @@ def _run_pattern(definition: FilterDefinition, pattern: PatternDefinition, names
     if not (definition.connections or definition.logins) or f"(?P<{SOURCE}>" in pattern.expression:
         return TextPattern(pattern)
     return TextPattern(pattern, needs=names)
-
-
-def _may_begin(pattern: Pattern, key: str) -> bool:
-    """Whether the pattern can match a body whose first characters are `key`."""
-    return not pattern.beginnings or any(text.startswith(key[: len(text)]) for text in pattern.beginnings)
-
-
-def _beginnings(pattern: Pattern, key: str) -> tuple[str, ...]:
-    """Return texts of which a body that begins with `key` begins with one, where looking is worth it."""
-    texts = tuple(text for text in pattern.beginnings if text.startswith(key[: len(text)]))
-    return texts if 0 < len(texts) <= _FEW_BEGINNINGS else ("",)
 
 
 def _number(text: str, highest: int) -> int | None:

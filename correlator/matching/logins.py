@@ -77,6 +77,7 @@ class Logins:
         """The programs that tell of logins and of nothing else."""
         self.begins = [(one.identifiers, _pattern(one.begins, ACCOUNT, SOURCE)) for one in definitions]
         self.ends = [(one.identifiers, _pattern(one.ends, ACCOUNT)) for one in definitions if one.ends]
+        self.patterns = tuple(pattern for _programs, pattern in (*self.begins, *self.ends))
         self._known: OrderedDict[Process, Known] = OrderedDict()
         self._ended: OrderedDict[Process, Micros] = OrderedDict()
         """Those of them that ended, and when."""
@@ -86,7 +87,7 @@ class Logins:
 
     def check(self) -> None:
         """Raise PatternError where an expression cannot run."""
-        for _programs, pattern in (*self.begins, *self.ends):
+        for pattern in self.patterns:
             pattern.check()
         if any(SOURCE in pattern.compiled.groupindex for _programs, pattern in self.ends):
             raise PatternError(f"only `begins` may have the group (?P<{SOURCE}>...)")
@@ -105,7 +106,7 @@ class Logins:
         self._ended.clear()
         self._of.clear()
 
-    def needs(self, _identifiers: frozenset[str]) -> Iterator[Need]:
+    def needs(self) -> Iterator[Need]:
         """Yield what every line has that tells of a login."""
         for programs, pattern in (*self.begins, *self.ends):
             yield Need(programs, pattern.beginnings, pattern.texts)

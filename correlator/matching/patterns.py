@@ -24,6 +24,7 @@ from correlator.model import Evidence, Micros
 SOURCE = "source"
 """The group, or the field, that says who it was."""
 _GROUP = re.compile(r"\(\?P<(\w+)>")
+_FEW_BEGINNINGS = 4  # more are looked for no quicker than the expression itself
 _SHOWN = 24  # characters of an expression that stand before what is wrong in it
 
 
@@ -235,3 +236,14 @@ class RecordPattern:
 
 
 Pattern = TextPattern | RecordPattern
+
+
+def may_begin(pattern: Pattern, key: str) -> bool:
+    """Whether the pattern can match a body whose first characters are `key`."""
+    return not pattern.beginnings or any(text.startswith(key[: len(text)]) for text in pattern.beginnings)
+
+
+def beginnings_of(pattern: Pattern, key: str) -> tuple[str, ...]:
+    """Return texts of which a body that begins with `key` begins with one, where looking is worth it."""
+    texts = tuple(text for text in pattern.beginnings if text.startswith(key[: len(text)]))
+    return texts if 0 < len(texts) <= _FEW_BEGINNINGS else ("",)

@@ -58,7 +58,7 @@ class Prefilter:
             return found
         every = dict(found)
         for text in self._anywhere:
-            every.update(_lines_with(data, text))
+            every.update(lines_with(data, text))
         return iter(sorted(every.items()))
 
     def _of_programs(self, data: bytes, identifier: str) -> Iterator[tuple[int, int]]:
@@ -123,7 +123,8 @@ def _all_lines(data: bytes) -> Iterator[tuple[int, int]]:
         start = end + 1
 
 
-def _lines_with(data: bytes, text: bytes) -> Iterator[tuple[int, int]]:
+def lines_with(data: bytes, text: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of each line with a text in it, in order; of every line for no text."""
     found = data.find(text)
     while found >= 0:
         start = data.rfind(b"\n", 0, found) + 1

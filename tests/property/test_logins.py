@@ -3,11 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from correlator.lines.syslog import Header
+from correlator.lines.syslog import Header, format_instant
+from correlator.matching.filter_tests import make_line
 from correlator.matching.filters import Filter, FilterDefinition
 from correlator.matching.logins import LoginDefinition
 from correlator.matching.patterns import Line, PatternDefinition
-from correlator.model import SECOND, Event, Evidence
+from correlator.model import SECOND, Chunk, Event, Evidence
+from correlator.reading import Reader
 
 NOW = 10**15
 DAY = 86_400 * SECOND
@@ -97,6 +99,35 @@ def test_who_pays_is_whom_all_logins_of_the_account_name(steps):
         assert answer is None or isinstance(answer, Event)  # nothing is counted as unreadable
         assert (None if answer is None else str(answer.source)) == expected
         assert expected is None or expected in named[(place, account)]
+
+
+@given(STEPS, st.lists(st.integers(1, 12), min_size=1, max_size=8), st.booleans())
+def test_lines_that_wait_change_nothing(steps, cuts, is_reloaded):
+    """Read in chunks of any size, in which lines about logins wait, as line by line; over reloads too."""
+    alone, filter_ = _filter(), _filter()
+    reader = Reader({"x": filter_}, routes={"/log/a": ["x"]}, max_line=8192)
+    texts, expected, found, at = [], [], [], NOW
+    for *step, pause in steps:
+        at += pause // SECOND * SECOND
+        header = _line(step, at).header
+        pid = f"[{header.pid}]" if header.pid else ""
+        texts.append(f"{format_instant(at)} {header.host} {header.identifier}{pid}: {header.body}\n".encode())
+        answer = alone.read(make_line(texts[-1].decode()[:-1], arrived=at, origin="/log/a"))
+        expected += [] if answer is None else [(answer.at, str(answer.source))]
+    offset = 0
+    while texts:
+        size = cuts[len(texts) % len(cuts)]
+        data = b"".join(texts[:size])
+        del texts[:size]
+        chunk = Chunk("/log/a", offset, data, at + DAY, is_live=False)
+        found += [(event.at, str(event.source)) for event in reader.read(chunk)]
+        offset += len(data)
+        if is_reloaded:
+            known, filter_ = filter_, _filter()
+            before, reader = reader, Reader({"x": filter_}, routes={"/log/a": ["x"]}, max_line=8192)
+            reader.succeed(before)
+            filter_.succeed(known)
+    assert found == expected
 
 
 @given(

@@ -12,6 +12,7 @@ from correlator.config.filters import load_filter
 from correlator.counting.jails import Jail, JailDefinition
 from correlator.engine import Engine
 from correlator.lines.syslog import format_instant
+from correlator.matching import postponed
 from correlator.matching.filter_tests import make_line
 from correlator.matching.filters import Filter, FilterDefinition
 from correlator.matching.logins import LoginDefinition
@@ -247,6 +248,37 @@ def test_what_comes_by_two_ways_is_counted_once():
     lines = ("gated[1]: ops came from 192.0.2.1", "doord: ops failed")
     events = [*engine.read(_chunk(*lines)), *engine.read(Entries(JOURNAL, entries, NOW))]
     assert [str(event.source) for event in events] == ["192.0.2.1"]
+
+
+def test_lines_about_logins_wait_until_somebody_asks():
+    """They are read before the next line that may be a failure, those behind it in the chunk not yet."""
+    engine = _engine(_filter())
+    logins, waiting = engine.filters["door"]._connections, engine._reader._routes[LOG].postponed
+    list(engine.read(_chunk(*(f"gated[{pid}]: ops came from 192.0.2.1" for pid in range(3)))))
+    assert (len(logins), len(waiting)) == (0, 3)
+    lines = ("gated[1]: ops left", "doord: bob failed", "gated[9]: ops came from 192.0.2.2")
+    assert list(engine.read(_chunk(*lines, offset=999))) == []
+    assert (len(logins), len(logins._ended), len(waiting)) == (3, 1, 1)
+    assert list(engine.read(_chunk("doord: bob failed", "gated[8]: bob came from 192.0.2.1"))) == []
+    assert (len(logins), len(waiting)) == (4, 1)  # the log was truncated: places begin again
+    (event,) = engine.read(_chunk("doord: bob failed"))
+    assert (str(event.source), len(waiting)) == ("192.0.2.1", 0)
+
+
+def test_few_lines_wait(monkeypatch):
+    """So many, or so many bytes; they are read before more come, and before other filters read the log."""
+    monkeypatch.setattr(postponed, "_MOST_LINES", 4)
+    engine = _engine(_filter())
+    logins, waiting = engine.filters["door"]._connections, engine._reader._routes[LOG].postponed
+    for offset in range(3):
+        pids = range(offset * 3, offset * 3 + 3)
+        list(engine.read(_chunk(*(f"gated[{pid}]: ops came from 192.0.2.1" for pid in pids), offset=offset)))
+    assert (len(logins), len(waiting)) == (6, 3)
+    monkeypatch.setattr(postponed, "_MOST_BYTES", 1)
+    list(engine.read(_chunk("gated[9]: ops came from 192.0.2.1", offset=9)))
+    assert (len(logins), len(waiting)) == (9, 1)
+    engine.follow(LOG, ["door"])
+    assert len(logins) == 10
 
 
 @pytest.mark.parametrize(
