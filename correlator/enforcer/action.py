@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from correlator.actions import Order
 from correlator.model import Micros, Source
+from correlator.store.blocks import BlockRow, NewBlock
 
 
 class Ending(enum.Enum):
@@ -64,6 +65,14 @@ class Action(Protocol):
         """Return what carrying out this order leaves behind: to undo one of two equal ones undoes both."""
 
 
+@runtime_checkable
+class Finder(Protocol):
+    """A quick action that can tell beforehand whether somebody else has done the same."""
+
+    def finds(self, order: Order) -> bool:
+        """True where what this order would leave behind is there; false where that cannot be seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """How what an action really denies differs from what it should."""
@@ -92,3 +101,19 @@ class Surveyor(Protocol):
 
     def check(self, now: Micros, ended: Ended) -> None:
         """Find out whether it can work on this host."""
+
+
+def order_of(row: BlockRow | NewBlock) -> Order:
+    """Return what an action is told of a block."""
+    return Order(
+        request=row.request,
+        source=row.source,
+        jail=row.jail,
+        created=row.created,
+        until=row.until,
+        port=row.port,
+        protocol=row.protocol,
+        mode=row.mode,
+        name=row.name,
+        reason=row.reason,
+    )

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from correlator.enforcer import lines
-from correlator.enforcer.action import Action, Ending, Result
+from correlator.enforcer.action import Action, Ending, Result, order_of
 from correlator.enforcer.comparison import Comparison
-from correlator.enforcer.deeds import Deeds, order_of
+from correlator.enforcer.deeds import Deeds
 from correlator.enforcer.keeping import BackendError, Keeping
 from correlator.enforcer.protocol import DeedEvent, Event
 from correlator.model import Micros, Source

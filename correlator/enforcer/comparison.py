@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from correlator.actions import Order
-from correlator.enforcer.action import Action, Result, Survey, Surveyor
-from correlator.enforcer.deeds import Deeds, order_of
+from correlator.enforcer.action import Action, Result, Survey, Surveyor, order_of
+from correlator.enforcer.deeds import Deeds
 from correlator.model import Micros, Source
 from correlator.store.blocks import BlockStore
 

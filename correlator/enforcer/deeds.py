@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from correlator.actions import Order
-from correlator.enforcer.action import Action, Ending, Result, Surveyor
+from correlator.enforcer.action import Action, Ending, Finder, Result, Surveyor, order_of
 from correlator.enforcer.plans import outlasts
 from correlator.model import SECOND, Micros
 from correlator.store.blocks import BlockRow, BlockState, BlockStore, NewBlock
@@ -92,7 +92,7 @@ class Deeds:
 
         One that was carried out, or may have been, is asked for again: it may stand.
         """
-        tries = {deed.action: int(_may_stand(deed)) for deed in self._deeds.of(number)}
+        tries = {deed.action: int(deed.may_stand) for deed in self._deeds.of(number)}
         asked = [
             DeedRow(number, place, name, DeedState.ASKED, tries=tries.get(name, 0))
             for place, name in enumerate(names)
@@ -118,7 +118,7 @@ class Deeds:
         renewed = [
             DeedRow(number, block.actions.index(deed.action), deed.action, DeedState.ASKED, tries=1)
             for deed in self._deeds.of(before)
-            if deed.action in same and self._actions[deed.action].expires_by_itself and _may_stand(deed)
+            if deed.action in same and self._actions[deed.action].expires_by_itself and deed.may_stand
         ]
         self._deeds.put(renewed)
         for deed in renewed:
@@ -131,9 +131,13 @@ class Deeds:
         for rival in self._deeds.rivals(number, action.name):
             if rival.state is DeedState.ENDING:
                 self._begin(rival, now)
-        # written first: after a death nobody could tell whose line it is
-        deed = DeedRow(number, place, action.name, DeedState.RUNNING)
-        self._deeds.put([deed])
+        tries = sum(deed.may_stand for deed in self._deeds.of(number) if deed.action == action.name)
+        deed = DeedRow(number, place, action.name, DeedState.ASKED, tries=tries)
+        found = self._find(deed, action, order)
+        if found is not None:
+            self.note(number, place, action.name, found, now)
+            return found
+        self._deeds.put([replace(deed, state=DeedState.RUNNING)])
         ended: list[tuple[Result, _Rivals]] = []
         self._carry_out(deed, action, order, now, lambda *how: ended.append(how))
         result, rivals = ended[0]
@@ -235,6 +239,11 @@ class Deeds:
         if deed.state is DeedState.ENDING and is_gone:
             self._deeds.delete(deed.block, deed.action)
             return
+        if deed.state is DeedState.ENDING and (heirs := self._heirs(deed, action, order)):
+            # to undo it would undo theirs; that they found it there does not make it somebody else's
+            self._deeds.put(replace(heir, state=DeedState.DONE) for heir in heirs)
+            self._deeds.delete(deed.block, deed.action)
+            return
         if deed.state is DeedState.ENDING and not action.can_release:
             if action.denies:
                 self._complain(f"{action.name} cannot be undone, {row.source} stays denied by: {deed.detail}")
@@ -243,6 +252,11 @@ class Deeds:
         if deed.state is DeedState.ENDING:
             self._running.add((deed.block, deed.action))
             action.release(order, now, lambda result: self._write(lambda: self._undone(row, deed, result)))
+            return
+        found = self._find(deed, action, order)
+        if found is not None:
+            self._running.add((deed.block, deed.action))
+            self._write(lambda: self._ended(deed, action, found, ()))
             return
         self._deeds.put([replace(deed, state=DeedState.RUNNING)])
         self._running.add((deed.block, deed.action))
@@ -253,6 +267,29 @@ class Deeds:
             now,
             lambda result, rivals: self._write(lambda: self._ended(deed, action, result, rivals)),
         )
+
+    def _find(self, deed: DeedRow, action: Action, order: Order) -> Result | None:
+        """Return how a deed ends that somebody else did before us.
+
+        To be asked before it is written down that it runs: what ran when we died is ours.
+        """
+        equals = self._equals(deed, action, order)
+        may_be_ours = deed.may_stand or any(rival.may_stand for rival, _ in equals)
+        if may_be_ours or not isinstance(action, Finder) or not action.finds(order):
+            return None
+        return Result(Ending.EXISTS, action.trace(order))
+
+    def _heirs(self, deed: DeedRow, action: Action, order: Order) -> _Rivals:
+        """Return the deeds of other blocks that count on what this one has left behind."""
+        equals = self._equals(deed, action, order)
+        return [rival for rival, _ in equals if rival.state in (DeedState.DONE, DeedState.EXISTS)]
+
+    def _equals(self, deed: DeedRow, action: Action, order: Order) -> Iterator[tuple[DeedRow, BlockRow]]:
+        """Yield the deeds of other blocks that leave the same behind."""
+        for rival in self._deeds.rivals(deed.block, deed.action):
+            row = self._store.get(rival.block)
+            if row is not None and action.trace(order_of(row)) == action.trace(order):
+                yield rival, row
 
     def _carry_out(
         self,
@@ -270,12 +307,11 @@ class Deeds:
         # a command that failed, killed or not, may have done its work; what takes no time knows better
         may_be_done = (DeedState.ASKED,) if action.is_quick else (DeedState.ASKED, DeedState.FAILED)
         is_again = deed.state in may_be_done and deed.tries > 0
-        for rival in self._deeds.rivals(deed.block, deed.action) if action.denies else ():
-            row = self._store.get(rival.block)
-            if row is None or action.trace(order_of(row)) != action.trace(order):
-                continue
+        for rival, row in self._equals(deed, action, order) if action.denies else ():
             if rival.state is DeedState.ENDING:  # it could not be undone, and now it need not be
                 left.append(rival)
+                is_again = True
+            elif rival.state is DeedState.ASKED and rival.tries > 0:  # it may stand
                 is_again = True
             elif rival.state not in (DeedState.DONE, DeedState.EXISTS):
                 continue
@@ -355,26 +391,3 @@ class Deeds:
     def _wake_at(self, at: Micros) -> None:
         if self._next is None or at < self._next:
             self._next = at
-
-
-def _may_stand(deed: DeedRow) -> bool:
-    """True where what an action does may have been done, and not yet undone."""
-    return deed.state in (DeedState.DONE, DeedState.RUNNING, DeedState.ENDING) or (
-        deed.state is DeedState.ASKED and deed.tries > 0
-    )
-
-
-def order_of(row: BlockRow | NewBlock) -> Order:
-    """Return what an action is told of a block."""
-    return Order(
-        request=row.request,
-        source=row.source,
-        jail=row.jail,
-        created=row.created,
-        until=row.until,
-        port=row.port,
-        protocol=row.protocol,
-        mode=row.mode,
-        name=row.name,
-        reason=row.reason,
-    )

@@ -46,7 +46,7 @@ class HostsDeny:
         del now
         line = self._line_of(order)
         try:
-            is_there = line.encode() in self._read().split(b"\n")
+            is_there = self._holds(line)
             if not is_there:
                 self._append(line)
         except (OSError, PermissionDeniedError) as exc:
@@ -75,6 +75,13 @@ class HostsDeny:
         """Return the line."""
         return self._line_of(order)
 
+    def finds(self, order: Order) -> bool:
+        """True where the line is there."""
+        try:
+            return self._holds(self._line_of(order))
+        except (OSError, PermissionDeniedError):
+            return False  # adding it will say why
+
     def survey(self, orders: Sequence[Order], now: Micros, surveyed: Surveyed) -> None:
         """Find the orders whose line is not in the file; whose the other lines are nobody can tell."""
         del now
@@ -98,6 +105,9 @@ class HostsDeny:
         """Return the line, the same for as long as the block lasts: what is left of its time is not in it."""
         line = self._line.replace("$TARGET$", spell_client(order.source))
         return expand(line, replace(order, reason=""), order.created)
+
+    def _holds(self, line: str) -> bool:
+        return b"\n%b\n" % line.encode() in b"\n%b\n" % self._read()
 
     def _read(self) -> bytes:
         refuse_other_than_file(self._path)

@@ -60,6 +60,13 @@ class DeedRow:
     tries: int = 0
     next_try: Micros = 0
 
+    @property
+    def may_stand(self) -> bool:
+        """True where what the action does may have been done, and not yet undone."""
+        return self.state in (DeedState.DONE, DeedState.RUNNING, DeedState.ENDING) or (
+            self.state is DeedState.ASKED and self.tries > 0
+        )
+
 
 class DeedStore:
     """The table of deeds. Raises (all methods): sqlite3.Error where the disk or the file fails."""

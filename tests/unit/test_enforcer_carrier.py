@@ -38,6 +38,7 @@ class FakeAction:
         self.open: list[Ended] = []
         self.ending = DONE
         self.names_port = False
+        self.is_deadly = False
 
     def block(self, order: Order, now: Micros, ended: Ended, *, is_again: bool = False) -> None:
         """Take an order."""
@@ -59,6 +60,8 @@ class FakeAction:
 
     def _take(self, call: str, ended: Ended) -> None:
         self.calls.append(call)
+        if self.is_deadly:
+            raise KeyboardInterrupt
         if self.is_quick:
             ended(self.ending)
         else:
@@ -634,6 +637,26 @@ def test_what_was_interrupted_is_undone_though_it_was_not_tried_again(bench: Ben
     bench.enforcement.release(None, bench.now)
     bench.tend()
     assert bench.slow.calls == ["block 192.0.2.9", "release 192.0.2.9"]
+
+
+def test_what_was_interrupted_is_not_undone_under_the_longer_block(bench: Bench) -> None:
+    """Killed while a line was added: the next block finds it there, and the first must not take it away."""
+    bench.block("nftables", "slow", "file")
+    bench.tend()
+    bench.slow.end()
+    bench.file.is_deadly = True
+    with pytest.raises(KeyboardInterrupt):
+        bench.tend()
+    bench.file.is_deadly = False
+    bench.start()
+    bench.block("file", "nftables", "slow", until=LATER)
+    bench.tend()
+    calls = ["block 192.0.2.9", "block 192.0.2.9 again"]
+    assert bench.file.calls == calls
+    assert bench.states == {"file": "done", "slow": "done"}
+    bench.enforcement.release(None, bench.now)
+    bench.tend()
+    assert bench.file.calls == [*calls, "release 192.0.2.9"]
 
 
 def test_what_carries_its_own_end_is_undone_though_it_was_not_renewed(bench: Bench) -> None:

@@ -46,6 +46,20 @@ def bench(tmp_path):
     return Bench(tmp_path)
 
 
+def test_only_a_whole_line_is_found(bench):
+    """Whose it is must be known before we add one, and a file that cannot be read tells nothing."""
+    finds = bench.action.finds
+    assert not finds(order("192.0.2.9"))
+    bench.path.write_text("# ALL: 192.0.2.9 : DENY\nALL: 192.0.2.8 : DENY\nALL: 192.0.2.9 : DENY, really\n")
+    assert not finds(order("192.0.2.9"))
+    assert finds(order("192.0.2.8"))
+    bench.path.write_text("ALL: 192.0.2.9 : DENY")
+    assert finds(order("192.0.2.9"))
+    bench.path.unlink()
+    bench.path.mkdir()
+    assert not finds(order("192.0.2.9"))
+
+
 def test_a_line_comes_and_goes_alone(bench):
     """Comments, order, a last line without its line feed, owner and mode are as before."""
     bench.path.write_bytes(b"# mine\nsshd: 203.0.113.1\nALL: 192.0.2.90 : DENY")
