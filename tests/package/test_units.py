@@ -147,6 +147,27 @@ def test_scripts_are_sound_shell(name):
     assert run("/bin/sh", "-n", str(DEBIAN / name)) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("portsentry/portsentry.conf", "PortSentry is here too"),
+        ("fail2ban/jail.conf", "Fail2ban is here too"),
+    ],
+)
+def test_an_installation_beside_another_program_names_the_command_that_imports_it(tmp_path, settings, told):
+    """In one line, at the first installation alone; nothing is said of what is not there."""
+    script = (DEBIAN / "portward.postinst").read_text().replace("[ -e /etc/", f"[ -e {tmp_path}/")
+    assert told not in run("/bin/sh", "-c", script, "postinst", "configure", "")[1]
+    place = tmp_path / settings
+    place.parent.mkdir()
+    place.touch()
+    status, said = run("/bin/sh", "-c", script, "postinst", "configure", "")
+    command = f"portward import {place.parent.name} /etc/{place.parent.name}"
+    lines = [line for line in said.splitlines() if "is here too" in line]
+    assert (status, lines) == (0, [f"portward: {told}; see what its settings mean: {command}"])
+    assert run("/bin/sh", "-c", script, "postinst", "configure", "0.0.1-1") == (0, "")
+
+
 def test_install_units_writes_units_that_start_this_program(tmp_path, capsys):
     """For who has a wheel: the same units with another path; users and folders where systemd looks."""
     assert main(["install-units", "--root", str(tmp_path)]) == 0
