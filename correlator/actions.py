@@ -45,7 +45,7 @@ _UNSAFE = re.compile(r"^-|[^\w:/.@%+,=-]", re.ASCII)
 _LONGEST_TIMEOUT = 2_147_483
 """Seconds, of an entry of ipset; what lasts longer is put in again when it is found to be missing."""
 _TOKEN = re.compile(r"\$([A-Z]+)\$")
-_REASON = re.compile(r"(?P<strikes>\d{1,9}) strikes in \S+(?:, last: (?P<line>.*))?", re.DOTALL)
+_REASON = re.compile(r"(?P<strikes>\d{1,9}) (?:strikes|points) in \S+(?:, last: (?P<line>.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,6 +248,8 @@ class Block:
     """Which of the jail's growing lengths it got, from 1; 0 where it moves its key nowhere."""
     struck: str = ""
     """The account or address of ours that was struck, where the jail counts by those."""
+    unit: str = "strikes"
+    """What `strikes` is a sum of: `strikes`, or `points` where the jail adds up weights."""
 
 
 @dataclass(frozen=True, slots=True)

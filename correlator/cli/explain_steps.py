@@ -149,7 +149,7 @@ def explanation_text(steps: dict[str, Any]) -> Iterator[str]:
     if steps["understood"] and not steps["jails"]:
         yield "jail      " + colour("none listens to this filter", "warn")
     if any(step.get("is_kept_in_mind") for step in steps["filters"]):
-        yield "result    nothing yet: it is about a connection that other lines tell more of"
+        yield "result    no strike by itself: address and failure stand in different lines"
     elif not steps["understood"]:
         yield "result    " + colour("MISSED: no filter understands this line", "warn")
     for name in steps.get("would_be_understood_by", ()):

@@ -283,7 +283,8 @@ def _print_decision(decision: dict[str, Any]) -> None:
         span = format_span(body["span"]) if body["span"] >= SECOND else f"{body['span']}us"
         struck = f" on {printable(body['struck'])}" if body.get("struck") else ""
         step = f", its jail's length number {body['step']}" if body.get("step") else ""
-        print(f"  because   {body['strikes']} strikes within {span}{struck}, ports {ports}")
+        measure = f"{body['strikes']} {printable(body.get('unit', 'strikes'))}"
+        print(f"  because   {measure} within {span}{struck}, ports {ports}")
         print(f"  until     {until}{step}")
         print(f"  outcome   {printable(outcome)}")
     for item in body["evidence"]:

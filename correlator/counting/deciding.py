@@ -17,7 +17,7 @@ from itertools import chain
 from correlator.counting.breaker import Breaker
 from correlator.counting.escalation import Escalation
 from correlator.counting.evidence import EvidenceBook, Struck
-from correlator.counting.jail_definition import PROOF, JailDefinition
+from correlator.counting.jail_definition import PROOF, Count, JailDefinition
 from correlator.counting.neighbours import Neighbours
 from correlator.counting.spans import Reach
 from correlator.model import Block, Evidence, Ignore, Micros, Repeat, Source
@@ -234,6 +234,7 @@ class Decider:
             key=key,
             step=step,
             struck=struck,
+            unit="points" if definition.count is Count.WEIGHT else "strikes",
         )
 
     def _evidence(self, own: Sequence[Struck], strikes: Sequence[Struck]) -> tuple[Evidence, ...]:

@@ -210,7 +210,7 @@ class Outbox:
             until=block.until,
             port=block.port,
             protocol=block.protocol,
-            reason=f"{block.strikes} strikes in {block.span / SECOND:g}s{last}"[:_MAX_REASON],
+            reason=f"{block.strikes} {block.unit} in {block.span / SECOND:g}s{last}"[:_MAX_REASON],
             actions=block.actions,
             mode="" if probe is None else mode_of(probe, self._modes),
             name="" if probe is None or probe.name == probe.address else probe.name,

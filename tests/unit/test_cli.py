@@ -129,7 +129,7 @@ def test_explain_says_what_a_line_is_kept_in_mind_for(run):
     )
     assert status == 1
     assert "filter    slapd: kept in mind: it begins a connection of 192.0.2.10" in output
-    assert "result    nothing yet: it is about a connection that other lines tell more of" in output
+    assert "result    no strike by itself: address and failure stand in different lines" in output
     assert "MISSED" not in output
 
 

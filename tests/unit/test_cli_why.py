@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from correlator.cli import main
+from correlator.counting.jail_definition import Count
 from correlator.counting.jails import Jail, JailDefinition, Key
 from correlator.model import SECOND, Event, Evidence, Outcome, OutcomeKind, parse_source
 from correlator.store.state import State
@@ -45,11 +46,14 @@ def run(folder, capsys):
 def remember(folder):
     """Let the correlator's memory hold strikes of an address in a jail, seconds ago, and decisions."""
 
-    def record(*ages, source=ADDRESS, jail="scan", user="root", spoofable=True, decide=False):
+    def record(
+        *ages, source=ADDRESS, jail="scan", user="root", spoofable=True, decide=False, count=Count.STRIKES
+    ):
         key = Key.USER if jail == "account" else Key.SOURCE
         threshold = len(ages) if decide else 99
         counting = Jail(
-            JailDefinition(jail, "", ("x",), key=key, threshold=threshold, span=600 * SECOND), max_sources=9
+            JailDefinition(jail, "", ("x",), key=key, count=count, threshold=threshold, span=600 * SECOND),
+            max_sources=9,
         )
         now = time.time_ns() // 1000
         verdicts = []
@@ -87,6 +91,16 @@ def test_why_not_counts_what_waits(run, remember):
     )
     assert "  observes: this jail would block nothing" in output
     assert "  line      line 2 of 198.51.100.9  [/log+2]" in output
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(Count.STRIKES, "3 strikes within 10m"), (Count.WEIGHT, "3 points within 10m")]
+)
+def test_why_says_what_was_added_up(run, remember, count, told):
+    """Strikes, or points where lines weigh more or less than one."""
+    remember(3, 2, 1, decide=True, count=count)
+    status, output, _ = run("why", ADDRESS)
+    assert (status, f"  because   {told}, ports -" in output) == (0, True), output
 
 
 def test_why_not_says_what_the_breaker_kept_back(run, remember):

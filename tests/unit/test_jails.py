@@ -75,7 +75,9 @@ def test_weights_add_up_and_repeats_count():
     """A line that was repeated three times counts three times its weight."""
     jail = _jail(count=Count.WEIGHT, threshold=10)
     assert _judge(jail, _event(weight=3, count=3)).reach.measure == 9
-    assert isinstance(_judge(jail, _event(weight=1)).decision, Block)
+    decision = _judge(jail, _event(weight=1)).decision
+    assert isinstance(decision, Block)
+    assert (decision.strikes, decision.unit) == (10, "points")
 
 
 def test_an_ignored_source_leaves_no_strike():

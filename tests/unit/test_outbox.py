@@ -1,11 +1,13 @@
 """Decisions on their way to the enforcer: bounded, never stuck, and belief that follows what it holds."""
 
+import dataclasses
 import selectors
 import socket
 import threading
 
 import pytest
 
+from correlator.actions import Order, expand
 from correlator.daemon.outbox import Outbox
 from correlator.enforcer import protocol
 from correlator.model import SECOND, Block, Outcome, OutcomeKind, parse_source
@@ -106,6 +108,29 @@ def test_any_number_that_waited_is_sent_in_the_end(enforcer, wait_until):
     assert {request.request for request in seen} == {block.request for block in blocks}
     assert len(heard) == 30_000
     assert agreed == [frozenset()]
+
+
+def test_the_reason_says_what_the_jail_adds_up(enforcer, wait_until):
+    """Four lines of five points each are no twenty strikes; an action is told the number all the same."""
+    path, seen = enforcer
+    block = dataclasses.replace(_block(1), strikes=20, unit="points", span=600 * SECOND)
+    with selectors.DefaultSelector() as selector:
+        outbox = Outbox(
+            path,
+            selector,
+            is_used=True,
+            heard=lambda _o, _b: None,
+            acted=lambda _deed: None,
+            agree=lambda _requests: None,
+            say=print,
+        )
+        outbox.put(block)
+        outbox.connect(NOW)
+        _run(selector, wait_until, lambda: len(outbox) == 0)
+        outbox.close()
+    assert [request.reason for request in seen] == ["20 points in 600s"]
+    order = Order(block.request, block.source, block.jail, NOW, block.until, reason=seen[0].reason)
+    assert expand("$STRIKES$", order, NOW) == "20"
 
 
 def test_what_is_over_is_given_up(tmp_path):
