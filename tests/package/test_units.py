@@ -100,7 +100,7 @@ def test_the_settings_believe_the_packages_users_and_folders():
         settings.paths.alert_log,
     ):
         assert re.search(rf"^[df] {folder} ", folders, re.MULTILINE), folder
-    assert "portward" in settings.enforcer.allowed_users
+    assert settings.enforcer.allowed_users == {"root", "portward"}  # the correlator's; not the probe's
     assert (
         f"StateDirectory={settings.paths.correlator_state.relative_to('/var/lib')}\n"
         in (DEBIAN / "portward-correlator.service").read_text()
