@@ -231,7 +231,7 @@ class Carrier:
         problems = {
             deed.action: deed.detail
             for deed in self._store.deeds.of(row.number)
-            if deed.state in (DeedState.FAILED, DeedState.UNKNOWN)
+            if deed.has_failed or deed.state is DeedState.UNKNOWN
         }
         # who was only to be told was told, or could not be: to try at each probe would flood them
         is_over = not self.denying(row.actions)

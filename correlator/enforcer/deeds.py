@@ -83,7 +83,7 @@ class Deeds:
             is_over = row is None or row.state not in (BlockState.REQUESTED, BlockState.DONE)
             # of a block that is over it may have been done, and is undone then
             state = DeedState.DONE if is_over else DeedState.ASKED
-            self._deeds.put([replace(deed, state=state, tries=deed.tries + 1)])
+            self._deeds.put([replace(deed, state=state, tries=deed.tries + 1, next_try=0)])
         self._deeds.end_orphans(now)
         self._next = self._deeds.next_due()
 
@@ -142,7 +142,7 @@ class Deeds:
         self._carry_out(deed, action, order, now, lambda *how: ended.append(how))
         result, rivals = ended[0]
         try:
-            self.note(number, place, action.name, result, now)
+            self.note(number, place, action.name, result, now, tries=tries)
             self._take_over(rivals, result)
         except sqlite3.Error:  # whose line it is must not be forgotten: that is told with the others
             self._running.add((number, action.name))
@@ -150,12 +150,16 @@ class Deeds:
             raise
         return result
 
-    def note(self, number: int, place: int, name: str, result: Result, now: Micros) -> None:
-        """Write down how an action ended that was carried out on the spot."""
+    def note(
+        self, number: int, place: int, name: str, result: Result, now: Micros, *, tries: int = 0
+    ) -> None:
+        """Write down how an action ended that was carried out on the spot; after `tries` it may stand."""
         state = _STATES[result.ending]
         failed = state is DeedState.FAILED
         next_try = now + RETRY_AFTER[0] if failed else 0
-        self._deeds.put([DeedRow(number, place, name, state, result.detail, int(failed), next_try)])
+        if failed and tries:
+            state = DeedState.ASKED
+        self._deeds.put([DeedRow(number, place, name, state, result.detail, tries + int(failed), next_try)])
         if failed:
             self._wake_at(next_try)
 
@@ -350,6 +354,8 @@ class Deeds:
             tries += 1
             if not action.denies:  # what tells somebody is not told an hour late
                 state, next_try = DeedState.UNKNOWN, 0
+            elif deed.may_stand:  # to be undone when the block is over
+                state = DeedState.ASKED
         self._deeds.put([replace(deed, state=state, detail=result.detail, tries=tries, next_try=next_try)])
         self._take_over(rivals, result)
         self._forget(deed, result)

@@ -4,7 +4,8 @@ A block that only the kernel's own set carries out has no deed here: its row say
 has one, written before it runs, so that a process killed at any moment knows what may have been done.
 
 Life of a deed: asked -> running -> done | exists | failed (tried again, later and later) | unknown; when its
-block is over: done -> ending -> gone. What was never done, or is not ours to undo, is forgotten at once.
+block is over: done -> ending -> gone. What was never done, or is not ours to undo, is forgotten at once. What
+may have been done before a death is asked for with `tries`, and where that fails for later (`next_try`).
 """
 
 from __future__ import annotations
@@ -67,6 +68,11 @@ class DeedRow:
             self.state is DeedState.ASKED and self.tries > 0
         )
 
+    @property
+    def has_failed(self) -> bool:
+        """True where it is tried again later, though what it did before may stand."""
+        return self.state is DeedState.FAILED or (self.state is DeedState.ASKED and self.next_try > 0)
+
 
 class DeedStore:
     """The table of deeds. Raises (all methods): sqlite3.Error where the disk or the file fails."""
@@ -108,7 +114,9 @@ class DeedStore:
     def states(self, first: int, last: int) -> dict[tuple[int, str], DeedState]:
         """Return the states of the deeds of these blocks, by block and action."""
         found = self._rows("WHERE block BETWEEN ? AND ?", first, last)
-        return {(deed.block, deed.action): deed.state for deed in found}
+        return {
+            (deed.block, deed.action): DeedState.FAILED if deed.has_failed else deed.state for deed in found
+        }
 
     def due(self, now: Micros, limit: int, without: Sequence[str] = ()) -> tuple[DeedRow, ...]:
         """Return deeds to be carried out, tried again or undone by `now`: of each block its first.
@@ -118,7 +126,8 @@ class DeedStore:
         return self._rows(
             "AS one WHERE state IN ('asked', 'failed', 'ending') AND next_try <= ?"
             " AND (state != 'asked' OR NOT EXISTS (SELECT 1 FROM deeds AS other WHERE other.block = one.block"
-            " AND other.place < one.place AND other.state IN ('asked', 'running')))"
+            " AND other.place < one.place"
+            " AND (other.state = 'running' OR (other.state = 'asked' AND other.next_try = 0))))"
             " AND action NOT IN (SELECT value FROM json_each(?)) ORDER BY next_try, block, place LIMIT ?",
             now,
             json.dumps(without),
@@ -153,7 +162,9 @@ class DeedStore:
     def is_open(self, block: int) -> bool:
         """True while an action of a block is still to be carried out, or is at it."""
         found = self._connection.execute(
-            "SELECT count(*) FROM deeds WHERE block = ? AND state IN ('asked', 'running')", (block,)
+            "SELECT count(*) FROM deeds WHERE block = ?"
+            " AND (state = 'running' OR (state = 'asked' AND next_try = 0))",
+            (block,),
         )
         return bool(found.fetchone()[0])
 
@@ -201,7 +212,9 @@ class DeedStore:
     def failing(self, limit: int) -> tuple[DeedRow, ...]:
         """Return deeds that failed or cannot be undone, the latest first."""
         return self._rows(
-            "WHERE state = 'failed' OR (state = 'ending' AND tries > 0) ORDER BY next_try DESC LIMIT ?", limit
+            "WHERE state = 'failed' OR (state = 'asked' AND next_try > 0) OR (state = 'ending' AND tries > 0)"
+            " ORDER BY next_try DESC LIMIT ?",
+            limit,
         )
 
     def _rows(self, where: str, *values: object) -> tuple[DeedRow, ...]:

@@ -485,6 +485,22 @@ def test_a_block_is_extended_after_a_death(text: str, longer: tuple[str, ...], d
         life.teardown()
 
 
+@pytest.mark.parametrize("name", ["timer", "rule", "file"])
+@pytest.mark.parametrize("death", range(30))
+def test_a_block_is_given_up_after_a_death(name: str, death: int) -> None:
+    """Nothing of it stands, whatever it was at when we died, and though its tool then broke."""
+    life, source = Life(), parse_prefix("198.51.100.1")
+    try:
+        life.break_or_mend("chain")
+        life.block(source, None, ["chain", name], 1, None)
+        life.work(2, 0, death)
+        life.break_or_mend(name)
+        life.work(1, 0, None)
+        life.settle()
+    finally:
+        life.teardown()
+
+
 TestLife = Life.TestCase
 TestLife.settings = settings(
     max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)

@@ -659,6 +659,52 @@ def test_what_was_interrupted_is_not_undone_under_the_longer_block(bench: Bench)
     assert bench.file.calls == [*calls, "release 192.0.2.9"]
 
 
+@pytest.mark.parametrize("name", ["slow", "file"])
+def test_what_was_interrupted_and_then_failed_is_undone(bench: Bench, name: str) -> None:
+    """Killed when it had done its work, and its tool broke: a block given up leaves nothing behind."""
+    assert bench.block("other", name) == "later"
+    bench.tend()
+    bench.other.end(FAILED)
+    bench.file.is_deadly = name == "file"
+    try:
+        bench.tend()
+    except KeyboardInterrupt:
+        bench.file.is_deadly = False
+    bench.start()
+    assert bench.block("other", name) == "later"
+    bench.file.ending = FAILED
+    bench.tend()
+    if name == "slow":
+        bench.slow.end(FAILED)
+    assert [outcome.kind for outcome in bench.later] == [OutcomeKind.FAILED]
+    assert "exit status 1" in bench.later[0].detail
+    bench.tend()
+    action = bench.slow if name == "slow" else bench.file
+    assert action.calls == ["block 192.0.2.9", "block 192.0.2.9 again", "release 192.0.2.9"]
+
+
+def test_what_may_stand_and_fails_holds_up_none_that_comes_after(bench: Bench) -> None:
+    """It is shown as failed, and tried again later."""
+    bench.block("nftables", "slow", "other")
+    bench.tend()
+    bench.start()
+    bench.tend()
+    bench.slow.end(FAILED)
+    bench.tend()
+    assert bench.other.calls == ["block 192.0.2.9"]
+    (block,) = bench.enforcement.blocks()
+    assert block.endings == ("done", "failed", "under way")
+    assert [(one["action"], one["is_over"]) for one in bench.enforcement.status()["failing"]] == [
+        ("slow", False)
+    ]
+    bench.other.end()
+    bench.now += RETRY_AFTER[1]
+    bench.tend()
+    bench.slow.end()
+    assert bench.slow.calls == ["block 192.0.2.9", *["block 192.0.2.9 again"] * 2]
+    assert bench.states == {"other": "done", "slow": "done"}
+
+
 def test_what_carries_its_own_end_is_undone_though_it_was_not_renewed(bench: Bench) -> None:
     """Released before the longer block had renewed it: the entry of the first would stay."""
     bench.slow.expires_by_itself = True
