@@ -77,7 +77,7 @@ format: $(LINT)/$(LINT_MARK) ## rewrite the code in the project's format
 	$(LINT)/bin/ruff format .
 	$(LINT)/bin/ruff check --fix .
 
-bench: build test-packages peer ## measure reaction and matching beside PortSentry, Fail2ban, SSHGuard and grep
+bench: build test-packages peer ## measure beside PortSentry, Fail2ban, SSHGuard, journalctl and grep
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m tests.bench $(ARGS)
 
 # What git has is built, in a folder of its own: nothing that lies about gets into the package, and nothing of the

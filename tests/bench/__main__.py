@@ -1,9 +1,9 @@
 """`make bench`: Portward and those it is compared with, measured in turn, in one run.
 
 `reaction` on real packets, beside real PortSentry; `matching` on logs, beside fail2ban-regex, SSHGuard's
-parser and GNU grep; `restore`, how long 50,000 and 100,000 blocks take to be in force again. Prints one
-table; nothing here fails because of a time. The first row of each measurement is what the others are
-compared with.
+parser and GNU grep; `journal`, from an entry of a real journald to a decision, beside journalctl; `restore`,
+how long 50,000 and 100,000 blocks take to be in force again. Prints one table; nothing here fails because
+of a time. The first row of each measurement is what the others are compared with.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from pathlib import Path
 
 from correlator.drill.lab import Lab
 from correlator.errors import PortwardError
-from tests.bench import matching, nmap_learned, restore
+from tests import journald
+from tests.bench import journal, matching, nmap_learned, restore
 from tests.bench.figures import Figures, format_table, summarise
 from tests.bench.guard import Guard
 from tests.bench.peer_portsentry import PortSentry
@@ -30,7 +31,7 @@ UNCERTAIN = "of which uncertain"
 LEARNED = "nmap -T5 learns of 514"
 OPEN = "of these open services"
 _WARM_UP = 3
-_PARTS = ("reaction", "matching", "restore")
+_PARTS = ("reaction", "matching", "journal", "restore")
 _TOOLS: dict[str, Callable[[Lab, Path], Guard]] = {
     "portsentry": PortSentry,
     "portward": Portward,
@@ -41,7 +42,9 @@ _TOOLS: dict[str, Callable[[Lab, Path], Guard]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and return the exit status."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--runs", type=int, default=100, help="reactions measured of each tool (100)")
+    parser.add_argument(
+        "--runs", type=int, default=100, help="reactions and journal entries measured of each tool (100)"
+    )
     parser.add_argument("--scans", type=int, default=12, help="nmap scans of each tool (12)")
     parser.add_argument(
         "--tool", choices=sorted(_TOOLS), action="append", help="only this one; may be repeated"
@@ -62,10 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "matching" in parts:
         for reason in matching.why_not():
             print(f"bench: {reason}", file=sys.stderr)
+    why_no_journal = journald.why_none() if "journal" in parts else None
+    if why_no_journal is not None:
+        print(f"bench: {why_no_journal}", file=sys.stderr)
     try:
         samples = _measure(tools, arguments.runs, arguments.scans) if tools else {}
         if "matching" in parts:
             samples |= matching.measure(arguments.rounds)
+        if "journal" in parts and why_no_journal is None:
+            samples |= journal.measure(arguments.runs)
         if "restore" in parts:
             samples |= restore.measure(arguments.rounds)
     except PortwardError as exc:

@@ -1,11 +1,9 @@
-"""`python -m tests.bench.journal`: from an entry of a real journald to a decision, beside `journalctl -f`.
+"""From an entry of a real journald to a decision, beside `journalctl -f`.
 
 journalctl waits to be told by journald, as most readers of the journal do. Both read the same journal in this
 one run, each entry is awaited from both in turn. Nothing here fails because of a time.
 """
 
-import argparse
-import json
 import os
 import random
 import select
@@ -18,7 +16,6 @@ from pathlib import Path
 from typing import IO
 
 from tests import journald as real
-from tests.bench.figures import format_table, summarise
 
 WHAT = "journal entry to its reader"
 IDLE = "idle, processor time"
@@ -41,21 +38,10 @@ regex = '''^knock from (?P<source>\\S+)$'''
 """
 _SECONDS = 10.0
 _IDLE_SECONDS = 5.0
-_MOST = 60_000
 
 
-def main() -> int:
-    """Measure, print, and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.journal", description=__doc__)
-    parser.add_argument("--runs", type=int, default=100, help="entries written (100)")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    arguments = parser.parse_args()
-    if not 0 < arguments.runs <= _MOST:
-        parser.error(f"--runs: expected 1 to {_MOST}")
-    reason = real.why_none()
-    if reason is not None:
-        print(f"bench: {reason}", file=sys.stderr)
-        return 1
+def measure(runs: int) -> dict[tuple[str, str], dict[str, list[float | None]]]:
+    """Return milliseconds from entry to decision, of both, and what our waiting costs."""
     with tempfile.TemporaryDirectory(prefix="portward-bench-") as folder, ExitStack() as stack:
         journald = stack.enter_context(real.Journald(Path(folder) / "journald"))
         journald.settle()
@@ -70,18 +56,15 @@ def main() -> int:
         idle = (_processor_time(correlator.pid) - before) / _IDLE_SECONDS * 100
         samples: dict[str, list[float | None]] = {"journalctl --follow": [], "portward": []}
         chance = random.Random(7)  # noqa: S311  moments of no pattern, the same every time
-        for number in range(arguments.runs):
+        for number in range(runs):
             time.sleep(chance.uniform(0.01, 0.05))
-            address = f"198.{18 + number // 65536}.{number // 256 % 256}.{number % 256}"
+            address = f"198.18.{number // 256}.{number % 256}"
             written = time.perf_counter()
             journald.write(f"knock from {address}", SYSLOG_IDENTIFIER="knockd")
             for tool, process in (("portward", correlator), ("journalctl --follow", follower)):
                 _await(process.stdout, address.encode())
                 samples[tool].append((time.perf_counter() - written) * 1000)
-    rows = [summarise(WHAT, tool, "ms", values) for tool, values in samples.items()]
-    rows.append(summarise(IDLE, "portward", "%", [idle]))
-    print(json.dumps([row.as_json() for row in rows]) if arguments.json else format_table(rows))
-    return 0
+    return {(WHAT, "ms"): samples, (IDLE, "%"): {"portward": [idle]}}
 
 
 def _correlator(folder: Path, journal: Path) -> "subprocess.Popen[bytes]":
@@ -101,7 +84,7 @@ def _correlator(folder: Path, journal: Path) -> "subprocess.Popen[bytes]":
 
 
 def _journalctl(journal: Path) -> "subprocess.Popen[bytes]":
-    command = ["journalctl", "--directory", str(journal), "--follow", "--lines=0", "--output=cat"]
+    command = ["journalctl", "--directory", str(journal), "--follow", "--no-tail", "--output=cat"]
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
@@ -118,7 +101,3 @@ def _await(stream: IO[bytes] | None, text: bytes) -> None:
 def _processor_time(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
