@@ -122,7 +122,8 @@ class Deeds:
         ]
         self._deeds.put(renewed)
         for deed in renewed:
-            self._deeds.delete(before, deed.action)
+            if (before, deed.action) not in self._running:  # or the new one waits until it has ended
+                self._deeds.delete(before, deed.action)
         moved = [name for name in same if not self._actions[name].expires_by_itself]
         return self._deeds.move(before, number, block.actions, moved)
 
@@ -154,11 +155,9 @@ class Deeds:
         self, number: int, place: int, name: str, result: Result, now: Micros, *, tries: int = 0
     ) -> None:
         """Write down how an action ended that was carried out on the spot; after `tries` it may stand."""
-        state = _STATES[result.ending]
-        failed = state is DeedState.FAILED
+        failed = result.ending is Ending.FAILED
         next_try = now + RETRY_AFTER[0] if failed else 0
-        if failed and tries:
-            state = DeedState.ASKED
+        state = DeedState.ASKED if failed and tries else _STATES[result.ending]
         self._deeds.put([DeedRow(number, place, name, state, result.detail, tries + int(failed), next_try)])
         if failed:
             self._wake_at(next_try)
@@ -245,7 +244,8 @@ class Deeds:
             return
         if deed.state is DeedState.ENDING and (heirs := self._heirs(deed, action, order)):
             # to undo it would undo theirs; that they found it there does not make it somebody else's
-            self._deeds.put(replace(heir, state=DeedState.DONE) for heir in heirs)
+            there = (heir for heir in heirs if heir.state is DeedState.EXISTS)
+            self._deeds.put(replace(heir, state=DeedState.DONE) for heir in there)
             self._deeds.delete(deed.block, deed.action)
             return
         if deed.state is DeedState.ENDING and not action.can_release:
@@ -277,8 +277,7 @@ class Deeds:
 
         To be asked before it is written down that it runs: what ran when we died is ours.
         """
-        equals = self._equals(deed, action, order)
-        may_be_ours = deed.may_stand or any(rival.may_stand for rival, _ in equals)
+        may_be_ours = deed.may_stand or any(one.may_stand for one, _ in self._equals(deed, action, order))
         if may_be_ours or not isinstance(action, Finder) or not action.finds(order):
             return None
         return Result(Ending.EXISTS, action.trace(order))
@@ -286,7 +285,8 @@ class Deeds:
     def _heirs(self, deed: DeedRow, action: Action, order: Order) -> _Rivals:
         """Return the deeds of other blocks that count on what this one has left behind."""
         equals = self._equals(deed, action, order)
-        return [rival for rival, _ in equals if rival.state in (DeedState.DONE, DeedState.EXISTS)]
+        rivals = [rival for rival, _ in equals if rival.state is not DeedState.ENDING]
+        return [rival for rival in rivals if rival.may_stand or rival.state is DeedState.EXISTS]
 
     def _equals(self, deed: DeedRow, action: Action, order: Order) -> Iterator[tuple[DeedRow, BlockRow]]:
         """Yield the deeds of other blocks that leave the same behind."""

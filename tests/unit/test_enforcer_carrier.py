@@ -659,6 +659,21 @@ def test_what_was_interrupted_is_not_undone_under_the_longer_block(bench: Bench)
     assert bench.file.calls == [*calls, "release 192.0.2.9"]
 
 
+def test_what_carries_its_own_end_is_renewed_when_the_first_one_has_ended(bench: Bench) -> None:
+    """Two commands at once about one source: the shorter end would win when its command ends last."""
+    bench.slow.expires_by_itself = True
+    bench.block("nftables", "slow")
+    bench.tend()
+    bench.block("nftables", "slow", until=LATER)
+    bench.tend()
+    assert bench.slow.calls == ["block 192.0.2.9"]
+    bench.slow.end()
+    bench.tend()
+    assert bench.slow.calls == ["block 192.0.2.9", "block 192.0.2.9 again"]
+    bench.slow.end()
+    assert bench.states == {"slow": "done"}
+
+
 @pytest.mark.parametrize("name", ["slow", "file"])
 def test_what_was_interrupted_and_then_failed_is_undone(bench: Bench, name: str) -> None:
     """Killed when it had done its work, and its tool broke: a block given up leaves nothing behind."""
