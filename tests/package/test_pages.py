@@ -82,6 +82,16 @@ def test_the_settings_page_holds_the_shipped_file(pages):
     assert [key for key in keys if not re.search(rf"^#?{key} +=", text, re.MULTILINE)] == []
 
 
+@pytest.mark.parametrize(("page", "reader"), [("portward-jail.5", "jails"), ("portward-filter.5", "filters")])
+def test_a_files_page_holds_every_key(page, reader):
+    """Whatever is read from the top of a jail or a filter is told of."""
+    code = (ROOT / f"correlator/config/{reader}.py").read_text()
+    keys = set(re.findall(r"\btable\.\w+\(\s*\"(\w+)\"", code))
+    told = set(re.findall(r"\w+", (ROOT / "docs/man" / page).read_text()))
+    assert len(keys) > 5
+    assert keys - told == set()
+
+
 @pytest.mark.parametrize("shell", sorted(SHELLS))
 def test_a_completion_is_sound_and_knows_every_command(completions, shell):
     """The shell itself parses it."""
