@@ -205,7 +205,8 @@ class Enforcement:
         except BackendError as exc:
             self._kernel.trouble = str(exc)
         else:
-            self._disk.works()
+            if not self._disk.pause(now):  # or it failed meanwhile, and what waits is still to be settled
+                self._disk.works()
 
     def pause(self, now: Micros) -> float | None:
         """Return the seconds until `tend` has something to do, or None."""

@@ -203,9 +203,10 @@ class Pending:
         """Return a row that comes in force late, with all that row `before` of its source was and did."""
         actions, until = self._in_force.holdings.join(row, self._carrier.denying)
         joined = replace(row, actions=actions, until=until)
+        # asked for first: after a death the row alone would not say that its end has moved
+        self._carrier.take_over(before, joined, is_longer=until != row.until)
         if joined != row:
             self._store.request_again(row.number, joined)
-        self._carrier.take_over(before, joined, is_longer=until != row.until)
         return joined
 
     def _answer(self, row: BlockRow, kind: OutcomeKind, detail: str) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -465,40 +464,6 @@ def _longest(ends: list[Until]) -> Until | bool:
     if not ends:
         return False
     return None if None in ends else max(end for end in ends if end is not None)
-
-
-@pytest.mark.parametrize("text", ["198.51.100.1", "198.51.100.2"], ids=["our line", "a line like ours"])
-@pytest.mark.parametrize(
-    "longer", [("nftables", "chain", "mail", "rule"), ("file", "timer"), ("rule", "file")]
-)
-@pytest.mark.parametrize("death", range(40))
-def test_a_block_is_extended_after_a_death(text: str, longer: tuple[str, ...], death: int) -> None:
-    """Whatever the first block was at when we died, the second one loses nothing when the first is over."""
-    life, source = Life(), parse_prefix(text)
-    try:
-        life.block(source, None, ["chain", "mail", "nftables", "file"], 1, None)
-        life.work(4, 0, death)
-        life.block(source, None, list(longer), 1, None)
-        life.settle()
-        life.release(source, None)
-    finally:
-        life.teardown()
-
-
-@pytest.mark.parametrize("name", ["timer", "rule", "file"])
-@pytest.mark.parametrize("death", range(30))
-def test_a_block_is_given_up_after_a_death(name: str, death: int) -> None:
-    """Nothing of it stands, whatever it was at when we died, and though its tool then broke."""
-    life, source = Life(), parse_prefix("198.51.100.1")
-    try:
-        life.break_or_mend("chain")
-        life.block(source, None, ["chain", name], 1, None)
-        life.work(2, 0, death)
-        life.break_or_mend(name)
-        life.work(1, 0, None)
-        life.settle()
-    finally:
-        life.teardown()
 
 
 TestLife = Life.TestCase
