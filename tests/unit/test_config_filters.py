@@ -7,6 +7,7 @@ import pytest
 from correlator.config.filters import load_filter
 from correlator.config.substitution import Substitution, SubstitutionError
 from correlator.matching.patterns import Condition
+from tests.unit.site_folders import write_site
 
 WEB = """
 identifiers = ["web"]
@@ -230,3 +231,47 @@ def test_a_failing_test_says_how_far_it_got(tmp_path, line, why):
     )
     assert why in faults[0]
     assert faults[0].endswith('expected { source = "192.0.2.1" }')
+
+
+def test_a_bad_filter_takes_out_only_itself(tmp_path):
+    """The others go on, the fault is said, and the start is not stopped."""
+    site = write_site(
+        tmp_path,
+        '[jail.a]\nfilters = ["portsentry", "mine"]\n',
+        filters__mine_toml="[[pattern]]\nname = 'x'\nregex = '('\n",
+    )
+    assert list(site.filters) == ["portsentry"]
+    assert site.jails["a"].filters == ("portsentry",)
+    assert site.fatal == ()
+    assert "mine.toml:3: pattern 'x': got missing ), behind '('" in str(site.faults[0])
+
+
+def test_a_filter_whose_tests_fail_does_not_load(tmp_path):
+    """It says which line, what it got and what was expected."""
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        "identifiers = ['a']\n"
+        "[[pattern]]\nname = 'x'\nregex = '''^from (?P<source>\\S+)$'''\n"
+        "[[test]]\nline = 'Nov 22 14:29:22 vm a: from 192.0.2.1'\nexpect = { source = '192.0.2.2' }\n"
+    )
+    definition, faults = load_filter(path, alert_log=Path("/x"))
+    assert definition is None
+    assert "from 192.0.2.1" in str(faults[0])
+    assert """got source='192.0.2.1', expected { source = "192.0.2.2" }""" in str(faults[0])
+
+
+def test_a_pattern_without_source_is_refused(tmp_path):
+    """A filter that cannot say who it was is of no use."""
+    path = tmp_path / "mine.toml"
+    path.write_text("[[pattern]]\nname = 'x'\nregex = 'abc'\n")
+    assert "has no group (?P<source>...)" in str(load_filter(path, alert_log=Path("/x"))[1][0])
+
+
+def test_a_sites_filter_wins_over_the_vendors(tmp_path):
+    """A file of the same name replaces the shipped one whole."""
+    site = write_site(
+        tmp_path,
+        '[jail.a]\nfilters = ["portsentry"]\n',
+        filters__portsentry_toml="[[pattern]]\nname = 'own'\nregex = '''^(?P<source>\\S+)$'''\n",
+    )
+    assert [pattern.name for pattern in site.filters["portsentry"].patterns] == ["own"]

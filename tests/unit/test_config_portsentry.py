@@ -11,22 +11,9 @@ from correlator.config.portsentry import (
     read_portsentry_conf,
 )
 from correlator.config.portsentry_settings import settings_from_portsentry
+from tests.unit.portsentry_confs import DEBIAN, FILES, PATH, ROOT, parse
 
-ROOT = Path(__file__).parents[2]
-PATH = Path("/etc/portsentry/portsentry.conf")
-FILES = b"""\
-IGNORE_FILE="/etc/portsentry/portsentry.ignore"
-HISTORY_FILE="/var/lib/portsentry/portsentry.history"
-BLOCKED_FILE="/var/lib/portsentry/portsentry.blocked"
-"""
 FETCHED = ROOT / ".cache/peers/portsentry/etc/portsentry/portsentry.conf"
-DEBIAN = (ROOT / "tests/golden/portsentry/portsentry.conf").read_bytes()
-
-
-def parse(text, *, files=FILES):
-    """Read lines behind the three that PortSentry cannot do without; line 1 is the first of `text`."""
-    data = text if isinstance(text, bytes) else text.encode()
-    return parse_portsentry_conf(data + b"\n" + files, PATH)
 
 
 def told(faults):

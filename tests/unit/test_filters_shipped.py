@@ -78,6 +78,16 @@ def test_it_loads_and_says_what_it_reads(path):
 
 
 @shipped
+def test_every_shipped_filter_passes_its_own_tests(path):
+    """What we ship loads, and proves both what it understands and what it must not."""
+    definition, faults = load_filter(path, alert_log=Path("/var/log/portward/alert.log"))
+    assert faults == []
+    assert any(test.expect is None for test in definition.tests)
+    assert any(test.expect is not None for test in definition.tests)
+    assert definition.description != ""
+
+
+@shipped
 def test_it_recommends_a_jail(path):
     """Enabling a shipped filter is one line, because the rest of its jail stands in its file."""
     assert {"threshold", "span", "block_for"} <= set(_load(path).jail)
@@ -165,6 +175,24 @@ def test_long_hostile_lines_do_not_outrun_the_limit(path):
             _answer(filter_, head + pumped)
             _answer(filter_, head + (body + pumped)[:_LONGEST])
     assert filter_.quarantined == {}
+
+
+@pytest.mark.parametrize("half", ["tcp", "udp"])
+def test_the_halves_of_the_filter_read_what_the_whole_reads(half):
+    """Each understands its protocol's lines as `portsentry` does, and finds nothing in the other's."""
+
+    def load(name):
+        definition, faults = load_filter(FOLDER / f"{name}.toml", alert_log=Path("/x"))
+        assert faults == []
+        return definition
+
+    whole, part = load("portsentry"), load(f"portsentry-{half}")
+    other = "UDP" if half == "tcp" else "TCP"
+    tests = [
+        replace(test, expect=None if f" to {other} port: " in test.line else test.expect)
+        for test in whole.tests
+    ]
+    assert list(failed_tests(Filter(replace(part, tests=tuple(tests))))) == []
 
 
 def _one_a_pattern(understood):

@@ -1,0 +1,24 @@
+"""Folders of settings for tests of what users write."""
+
+from correlator.config.site import load_site
+
+KNOCK = """
+[jail]
+threshold = 4
+span = "2m"
+count = "distinct port"
+[[pattern]]
+name = 'x'
+regex = '''^knock from (?P<source>\\S+)(?: at (?P<port>\\d+))?$'''
+"""
+"""A filter of a site that says itself when its jail decides."""
+
+
+def write_site(folder, text, **files):
+    """Return the site of a folder with this portward.toml and these files, e.g. `filters__mine_toml`."""
+    (folder / "portward.toml").write_text(text)
+    for name, content in files.items():
+        path = folder / name.replace("jails__d", "jails.d").replace("__", "/").replace("_toml", ".toml")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+    return load_site(folder)
