@@ -1,4 +1,4 @@
-"""What tests of a running probe share: the probe, a scanner, and waiting until all was worked off."""
+"""What tests in the lab share: running probes and enforcers, a scanner, and waiting until all is done."""
 
 import fcntl
 import ipaddress
@@ -18,6 +18,7 @@ import pytest
 from correlator.drill.lab import GATEWAY6, SCANNER4, SCANNER6, SCANNER_DEVICE, VICTIM4, VICTIM6, Lab
 from correlator.drill.scanner import Scanner
 from correlator.settings import Paths
+from tests.netns.enforcers import Running
 from tests.peers.duel import Duel
 
 WaitUntil = Callable[..., None]
@@ -177,6 +178,14 @@ def scanner(lab: Lab) -> Iterator[Scanner]:
     """A scanner in the lab."""
     with Scanner(lab) as made:
         yield made
+
+
+@pytest.fixture
+def running(lab: Lab, tmp_path: Path, wait_until: WaitUntil) -> Iterator[Running]:
+    """Enforcers to start in the lab."""
+    made = Running(lab, tmp_path, wait_until)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -5,11 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from correlator.config.portsentry import (
-    PortSentryConf,
-    parse_portsentry_conf,
-    read_portsentry_conf,
-)
+from correlator.config.portsentry import PortSentryConf, parse_portsentry_conf, read_portsentry_conf
 from correlator.config.portsentry_settings import settings_from_portsentry
 from tests.unit.portsentry_confs import DEBIAN, FILES, PATH, ROOT, parse
 

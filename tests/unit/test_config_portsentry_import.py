@@ -10,11 +10,7 @@ import pytest
 
 from correlator.cli import main
 from correlator.config.actions import with_actions
-from correlator.config.portsentry import (
-    find_static_ignore_file,
-    read_debian_modes,
-    read_portsentry_conf,
-)
+from correlator.config.portsentry import find_static_ignore_file, read_debian_modes, read_portsentry_conf
 from correlator.config.portsentry_import import format_portward_toml
 from correlator.config.portsentry_settings import settings_from_portsentry
 from correlator.config.site import load_site

@@ -2,9 +2,7 @@
 
 import pytest
 
-from correlator.config.portsentry import (
-    parse_portsentry_conf,
-)
+from correlator.config.portsentry import parse_portsentry_conf
 from correlator.config.portsentry_settings import expand_modes, map_threshold, settings_from_portsentry
 from correlator.model import SECOND
 from tests.unit.portsentry_confs import DEBIAN, PATH, blocking, parse
