@@ -5,7 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.enforcer_bench import Bench, CarrierBench
 from tests.unit.tailed_site import TailedSite
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A started enforcement with nothing denied."""
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+def carrier(tmp_path: Path) -> CarrierBench:
+    """The same with actions of several kinds."""
+    return CarrierBench(tmp_path)
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from correlator.actions import Order
 from correlator.enforcer.action import Ended, Ending, Result, Survey, Surveyed
 from correlator.enforcer.comparison import AT_ONCE
 from correlator.model import SECOND, Micros, parse_prefix
-from tests.unit.enforcer_fakes import SOON
-from tests.unit.test_enforcer_carrier import Bench, FakeAction
+from tests.enforcer_fakes import SOON
+from tests.unit.enforcer_bench import CarrierBench, FakeAction
 
 
 class Firewall(FakeAction):
@@ -59,106 +59,106 @@ class Firewall(FakeAction):
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+def carrier(tmp_path: Path) -> CarrierBench:
     """A started enforcement whose action `file` is a firewall that can be looked at."""
-    made = Bench(tmp_path)
+    made = CarrierBench(tmp_path)
     made.file = Firewall("file")
     made.start()
     return made
 
 
-def test_what_was_taken_away_is_put_back(bench: Bench) -> None:
+def test_what_was_taken_away_is_put_back(carrier: CarrierBench) -> None:
     """At the next comparison, one by one; nothing else is touched."""
-    bench.block("nftables", "file")
-    bench.block("nftables", "file", source="192.0.2.10")
-    bench.file.held.discard("192.0.2.10")
-    bench.enforcement.sync(bench.now)
-    bench.tend()
-    assert bench.file.held == {"192.0.2.9", "192.0.2.10"}
-    assert bench.file.calls[-1] == "block 192.0.2.10 again"
-    assert bench.file.calls.count("block 192.0.2.9") == 1
+    carrier.block_by("nftables", "file")
+    carrier.block_by("nftables", "file", source="192.0.2.10")
+    carrier.file.held.discard("192.0.2.10")
+    carrier.enforcement.sync(carrier.now)
+    carrier.tend()
+    assert carrier.file.held == {"192.0.2.9", "192.0.2.10"}
+    assert carrier.file.calls[-1] == "block 192.0.2.10 again"
+    assert carrier.file.calls.count("block 192.0.2.9") == 1
 
 
 @pytest.mark.parametrize("has_batch", [True, False])
-def test_a_flush_is_mended_in_one_batch_where_there_is_one(bench: Bench, has_batch: bool) -> None:
+def test_a_flush_is_mended_in_one_batch_where_there_is_one(carrier: CarrierBench, has_batch: bool) -> None:
     """Hundreds of processes for what one can do would take minutes."""
     count = AT_ONCE + 1
     for number in range(count):
-        bench.block("nftables", "file", source=f"198.51.100.{number}")
-    bench.file.held.clear()
-    bench.file.calls.clear()
-    bench.file.has_batch = has_batch
-    bench.enforcement.sync(bench.now)
-    bench.tend()
-    assert len(bench.file.held) == count
-    assert len(bench.file.calls) == (2 if has_batch else 1 + count)
+        carrier.block_by("nftables", "file", source=f"198.51.100.{number}")
+    carrier.file.held.clear()
+    carrier.file.calls.clear()
+    carrier.file.has_batch = has_batch
+    carrier.enforcement.sync(carrier.now)
+    carrier.tend()
+    assert len(carrier.file.held) == count
+    assert len(carrier.file.calls) == (2 if has_batch else 1 + count)
 
 
-def test_a_stranger_in_what_is_ours_is_released(bench: Bench) -> None:
+def test_a_stranger_in_what_is_ours_is_released(carrier: CarrierBench) -> None:
     """Left by a death, or put there by hand."""
-    bench.block("nftables", "file")
-    bench.file.held.add("203.0.113.5")
-    bench.enforcement.sync(bench.now)
-    assert bench.file.held == {"192.0.2.9"}
+    carrier.block_by("nftables", "file")
+    carrier.file.held.add("203.0.113.5")
+    carrier.enforcement.sync(carrier.now)
+    assert carrier.file.held == {"192.0.2.9"}
 
 
-def test_what_changes_meanwhile_is_not_at_fault(bench: Bench) -> None:
+def test_what_changes_meanwhile_is_not_at_fault(carrier: CarrierBench) -> None:
     """A source blocked while the list was read stands in it, and not in what we compared with."""
-    bench.block("nftables", "file")
-    survey = bench.file.survey
+    carrier.block_by("nftables", "file")
+    survey = carrier.file.survey
 
     def slow(orders: Sequence[Order], now: Micros, surveyed: Surveyed) -> None:
-        bench.block("nftables", "file", source="192.0.2.10")
-        bench.enforcement.release(parse_prefix("192.0.2.9"), bench.now)
-        bench.tend()
+        carrier.block_by("nftables", "file", source="192.0.2.10")
+        carrier.enforcement.release(parse_prefix("192.0.2.9"), carrier.now)
+        carrier.tend()
         survey(orders, now, surveyed)
 
-    bench.file.survey = slow  # type: ignore[method-assign]
-    bench.enforcement.sync(bench.now)
-    bench.file.survey = survey  # type: ignore[method-assign]
-    bench.tend()
-    assert bench.file.held == {"192.0.2.10"}
+    carrier.file.survey = slow  # type: ignore[method-assign]
+    carrier.enforcement.sync(carrier.now)
+    carrier.file.survey = survey  # type: ignore[method-assign]
+    carrier.tend()
+    assert carrier.file.held == {"192.0.2.10"}
 
 
-def test_an_action_that_nobody_asked_for_is_not_looked_at(bench: Bench) -> None:
+def test_an_action_that_nobody_asked_for_is_not_looked_at(carrier: CarrierBench) -> None:
     """To look at it would prepare the host for it."""
-    bench.block("nftables")
-    bench.enforcement.sync(bench.now)
-    assert bench.file.calls == []
+    carrier.block_by("nftables")
+    carrier.enforcement.sync(carrier.now)
+    assert carrier.file.calls == []
 
 
-def test_what_cannot_be_seen_is_said_and_nothing_is_done(bench: Bench) -> None:
+def test_what_cannot_be_seen_is_said_and_nothing_is_done(carrier: CarrierBench) -> None:
     """Until it can be seen again."""
-    bench.block("nftables", "file")
-    bench.file.problem = "exit status 4: Permission denied"
-    bench.file.held.clear()
-    bench.enforcement.sync(bench.now)
-    bench.tend()
-    problems = bench.enforcement.status()["action_problems"]
-    assert (problems, bench.file.held) == ({"file": "exit status 4: Permission denied"}, set())
-    bench.file.problem = ""
-    bench.enforcement.sync(bench.now)
-    bench.tend()
-    assert (bench.enforcement.status()["action_problems"], bench.file.held) == ({}, {"192.0.2.9"})
+    carrier.block_by("nftables", "file")
+    carrier.file.problem = "exit status 4: Permission denied"
+    carrier.file.held.clear()
+    carrier.enforcement.sync(carrier.now)
+    carrier.tend()
+    problems = carrier.enforcement.status()["action_problems"]
+    assert (problems, carrier.file.held) == ({"file": "exit status 4: Permission denied"}, set())
+    carrier.file.problem = ""
+    carrier.enforcement.sync(carrier.now)
+    carrier.tend()
+    assert (carrier.enforcement.status()["action_problems"], carrier.file.held) == ({}, {"192.0.2.9"})
 
 
-def test_a_restart_compares_at_once(bench: Bench) -> None:
+def test_a_restart_compares_at_once(carrier: CarrierBench) -> None:
     """After a reboot nothing is there any more."""
-    bench.block("nftables", "file")
-    bench.file.held.clear()
-    bench.start()
-    bench.tend()
-    assert bench.file.held == {"192.0.2.9"}
+    carrier.block_by("nftables", "file")
+    carrier.file.held.clear()
+    carrier.start()
+    carrier.tend()
+    assert carrier.file.held == {"192.0.2.9"}
 
 
-def test_what_outlives_its_block_is_released(bench: Bench) -> None:
+def test_what_outlives_its_block_is_released(carrier: CarrierBench) -> None:
     """The clock was set forward before anything was compared: the block is over, its own timer still runs."""
-    bench.file.expires_by_itself = True
-    bench.block("file")
-    bench.now = SOON + SECOND
-    bench.enforcement.expire(bench.now)
-    bench.tend()
-    assert bench.file.held == {"192.0.2.9"}
-    bench.enforcement.sync(bench.now)
-    bench.tend()
-    assert bench.file.held == set()
+    carrier.file.expires_by_itself = True
+    carrier.block_by("file")
+    carrier.now = SOON + SECOND
+    carrier.enforcement.expire(carrier.now)
+    carrier.tend()
+    assert carrier.file.held == {"192.0.2.9"}
+    carrier.enforcement.sync(carrier.now)
+    carrier.tend()
+    assert carrier.file.held == set()

@@ -9,16 +9,14 @@ from correlator.enforcer import spool as spool_module
 from correlator.enforcer import unwritten as unwritten_module
 from correlator.enforcer.spool import Fact, Spool
 from correlator.model import SECOND, parse_prefix
-from correlator.store.blocks import BlockStore, NewBlock
-from tests.unit.enforcer_fakes import LATER, NOW, SOON
-from tests.unit.test_enforcer_enforcement import Bench
+from correlator.store.blocks import NewBlock
+from tests.enforcer_fakes import LATER, NOW, SOON
+from tests.unit.enforcer_bench import Bench, empty_disk, fill_disk
 
 BLOCK = NewBlock(
     "a", parse_prefix("192.0.2.9"), "scan", NOW, SOON, 1, "TCP", "two ports", ("nftables",), "tcp", "x"
 )
 FACTS = [Fact(NOW, BLOCK, "a"), Fact(SOON, None, "b")]
-TABLES = ("blocks", "deeds")
-WAYS = ("INSERT", "UPDATE", "DELETE")
 
 
 @pytest.fixture
@@ -34,27 +32,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "unwritten"
 
 
-def take_nothing(store: BlockStore) -> None:
-    """Have a disk take nothing more."""
-    for table in TABLES:
-        for way in WAYS:
-            store._connection.execute(
-                f"CREATE TEMP TRIGGER full_{table}_{way} BEFORE {way} ON {table}"
-                " BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
-            )
-
-
 def fill(bench: Bench) -> None:
     """Fill the disk, and have it full when it is opened again."""
-    take_nothing(bench.store)
-    bench.prepare = take_nothing
+    fill_disk(bench.store)
+    bench.prepare = fill_disk
 
 
 def empty(bench: Bench) -> None:
     """Have it take everything again, and let the time pass until that is tried."""
-    for table in TABLES:
-        for way in WAYS:
-            bench.store._connection.execute(f"DROP TRIGGER full_{table}_{way}")
+    empty_disk(bench.store)
     bench.prepare = lambda _store: None
     bench.now += 5 * SECOND
     bench.enforcement.expire(bench.now)

@@ -1,15 +1,23 @@
-"""A firewall in memory, and times, for tests of the enforcer."""
+"""A firewall in memory, an enforcement that works on it, and times, for tests of the enforcer."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from correlator.enforcer.backend import Listing
+from correlator.enforcer.enforcement import Enforcement
+from correlator.enforcer.never_block import NeverBlock
 from correlator.enforcer.plans import Until
 from correlator.errors import KernelError, MissingToolError
 from correlator.model import SECOND, Micros, Source, parse_prefix
+from correlator.settings import EnforcerSettings, Paths
 
 NOW = 1_795_356_540 * SECOND
 SOON = NOW + 60 * SECOND
 LATER = NOW + 600 * SECOND
+OWN = parse_prefix("192.0.2.1")
+"""The host's own address, which is never blocked."""
 
 
 class FakeBackend:
@@ -75,6 +83,22 @@ class FakeBackend:
         return not self.is_touched
 
 
-def own() -> frozenset[bytes]:
-    """Return the host's address."""
-    return frozenset({parse_prefix("192.0.2.1").packed})
+def settings_in(folder: Path) -> EnforcerSettings:
+    """Return settings of an enforcer whose files all stand in `folder`."""
+    paths = replace(
+        Paths(),
+        state=folder,
+        run=folder / "run",
+        history=folder / "history",
+        blocked=folder / "blocked",
+        ignore=folder / "ignore",
+    )
+    return EnforcerSettings(paths=paths)
+
+
+def make_enforcement(settings: EnforcerSettings, **parts: Any) -> Enforcement:
+    """Return an enforcement on a host that has one address, no gateway and no name server."""
+    never_block = NeverBlock(
+        settings, own=lambda: frozenset({OWN.packed}), routers=frozenset, name_servers=frozenset
+    )
+    return Enforcement(settings, never_block=never_block, **parts)
