@@ -43,19 +43,7 @@ class FakeBackend:
         self.check()
         if self.table == "missing":
             raise KernelError("ENOENT")
-        elements = dict(self.elements)
-        for source in remove:
-            if not source.is_single and source not in elements:
-                raise KernelError("ENOENT")
-            elements.pop(source, None)
-        for source, until in add:
-            assert until is None or until > now
-            if not source.is_single and any(
-                source.network.overlaps(other.network) for other in elements if not other.is_single
-            ):
-                raise KernelError("EEXIST")
-            elements[source] = until
-        self.elements = elements
+        self._change(add, remove, now)
 
     def release(self, sources: Sequence[Source]) -> None:
         """Answer as the kernel does."""
@@ -76,11 +64,27 @@ class FakeBackend:
         self.check()
         self.elements = {}
         self.table = "intact"
-        self.block(tuple(denied), (), now=0)
+        self._change(denied, (), 0)
 
     def is_untouched(self) -> bool:
         """Answer as the kernel does."""
         return not self.is_touched
+
+    def _change(self, add: Iterable[tuple[Source, Until]], remove: Sequence[Source], now: Micros) -> None:
+        """Change all or nothing."""
+        elements = dict(self.elements)
+        for source in remove:
+            if not source.is_single and source not in elements:
+                raise KernelError("ENOENT")
+            elements.pop(source, None)
+        for source, until in add:
+            assert until is None or until > now
+            if not source.is_single and any(
+                source.network.overlaps(other.network) for other in elements if not other.is_single
+            ):
+                raise KernelError("EEXIST")
+            elements[source] = until
+        self.elements = elements
 
 
 def settings_in(folder: Path) -> EnforcerSettings:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,11 @@ from correlator.enforcer.action import Ended, Ending, Result, Survey, Surveyed
 from correlator.enforcer.hosts_deny import HostsDeny
 from correlator.enforcer.plans import Until
 from correlator.model import Micros, Source
-from tests.property.test_enforcer_life import Killed, MortalBackend
+from tests.enforcer_fakes import FakeBackend
+
+
+class Killed(BaseException):
+    """The process is gone, at once and without a word."""
 
 
 class Fate:
@@ -75,6 +79,40 @@ class MortalConnection:
     def close(self) -> None:
         """What was not committed is gone."""
         self._connection.close()
+
+
+class MortalBackend(FakeBackend):
+    """A firewall that outlives the enforcement, and lets it die before or after any change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.death: str | None = None
+
+    def block(self, add: Sequence[tuple[Source, Until]], remove: Sequence[Source], *, now: Micros) -> None:
+        """Change all or nothing, where the kernel has ended by itself what is over."""
+        self._die("before")
+        self.elements = dict(self.list(now=now).elements)
+        super().block(add, remove, now=now)
+        self._die("after")
+
+    def restore(self, denied: Iterable[tuple[Source, Until]], *, now: Micros) -> None:
+        """Begin anew."""
+        self._die("before")
+        super().restore(denied, now=now)
+        self._die("after")
+
+    def is_untouched(self) -> bool:
+        """Never sure."""
+        return False
+
+    def flush(self) -> None:
+        """Somebody flushes all rules."""
+        self.table, self.elements = "missing", {}
+
+    def _die(self, when: str) -> None:
+        if self.death == when:
+            self.death = None
+            raise Killed
 
 
 class Firewall(MortalBackend):

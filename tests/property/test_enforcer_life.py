@@ -5,31 +5,22 @@ blocked file are held against it, and at the end the history has each carried-ou
 blocks of one source in one second, whose lines are the same, a death may leave one line.)
 """
 
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import invariant, rule
 
-from correlator.enforcer.backend import Listing
-from correlator.enforcer.enforcement import Enforcement
-from correlator.enforcer.never_block import NeverBlock
 from correlator.enforcer.plans import Until, outlasts
 from correlator.enforcer.protocol import BlockRequest
-from correlator.enforcer.records import Records
-from correlator.errors import KernelError
 from correlator.model import SECOND, Micros, OutcomeKind, Source, parse_prefix
-from correlator.settings import EnforcerSettings, Paths
 from correlator.store.blocked import read_blocked_file
 from correlator.store.blocks import BlockStore
 from correlator.store.history import read_history
+from tests.enforcer_fakes import OWN
+from tests.property.enforcer_lives import MINUTE, EnforcerLife, longest
+from tests.property.mortals import Killed, MortalBackend
 
-START = 1_795_356_540 * SECOND
-MINUTE = 60 * SECOND
 TEXTS = (
     *("198.51.100.1", "198.51.100.2", "198.51.100.130"),
     *("198.51.100.0/24", "198.51.100.0/25", "198.51.100.128/25", "198.51.0.0/16"),
@@ -37,96 +28,17 @@ TEXTS = (
 )
 SOURCES = st.sampled_from([parse_prefix(text) for text in TEXTS])
 ENDS = st.none() | st.integers(1, 4)
-OWN = parse_prefix("192.0.2.1")
 
 
-class Killed(BaseException):
-    """The process is gone, at once and without a word."""
-
-
-class MortalBackend:
-    """A firewall that outlives the enforcement, and lets it die before or after any change."""
-
-    name = "nftables"
-
-    def __init__(self) -> None:
-        self.elements: dict[Source, Until] = {}
-        self.has_table = False
-        self.death: str | None = None
-
-    def check(self) -> None:
-        """Nothing stands in the way."""
-
-    def block(self, add: Sequence[tuple[Source, Until]], remove: Sequence[Source], *, now: Micros) -> None:
-        """Change all or nothing, as the kernel does."""
-        self._die("before")
-        if not self.has_table:
-            raise KernelError("ENOENT")
-        elements = dict(self.list(now=now).elements)
-        for source in remove:
-            if not source.is_single and source not in elements:
-                raise KernelError("ENOENT")
-            elements.pop(source, None)
-        for source, until in add:
-            if not source.is_single and any(
-                source.network.overlaps(other.network) for other in elements if not other.is_single
-            ):
-                raise KernelError("EEXIST")
-            elements[source] = until
-        self.elements = elements
-        self._die("after")
-
-    def release(self, sources: Sequence[Source]) -> None:
-        """Deny these no longer."""
-        self.block((), sources, now=0)
-
-    def list(self, *, now: Micros) -> Listing:
-        """Tell what is denied."""
-        alive = {source: until for source, until in self.elements.items() if until is None or until > now}
-        return Listing("intact" if self.has_table else "missing", alive)
-
-    def restore(self, denied: Iterable[tuple[Source, Until]], *, now: Micros) -> None:
-        """Begin anew."""
-        del now
-        self._die("before")
-        self.has_table = True
-        self.elements = dict(denied)
-        self._die("after")
-
-    def is_untouched(self) -> bool:
-        """Never sure."""
-        return False
-
-    def _die(self, when: str) -> None:
-        if self.death == when:
-            self.death = None
-            raise Killed
-
-
-class Life(RuleBasedStateMachine):
+class Life(EnforcerLife):
     """Any sequence of what can happen to an enforcement."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        path = Path(self.folder.name)
-        self.settings = EnforcerSettings(
-            paths=replace(
-                Paths(),
-                state=path,
-                run=path / "run",
-                history=path / "history",
-                blocked=path / "blocked",
-                ignore=path / "ignore",
-            )
-        )
         self.backend = MortalBackend()
-        self.now = START
-        self.count = 0
         self.denied: dict[Source, tuple[str, Until]] = {}
         """The model: who is denied, by which request, until when."""
         self.carried_out: Counter[tuple[str, Micros]] = Counter()
-        self.store: BlockStore | None = None
         self.start()
 
     def teardown(self) -> None:
@@ -135,36 +47,16 @@ class Life(RuleBasedStateMachine):
         found = Counter((str(line.source), line.at) for line in read_history(self.settings.paths.history))
         assert found.keys() == self.carried_out.keys()
         assert found <= self.carried_out
-        if self.store is not None:
-            self.store.close()
-        self.folder.cleanup()
+        super().teardown()
 
     def start(self) -> None:
         """Start on what the last life left."""
-        if self.store is not None:
-            self.store.close()
-        self.store = BlockStore.open(self.settings.paths.blocks_database)
-        never = NeverBlock(
-            self.settings, own=lambda: frozenset({OWN.packed}), routers=frozenset, name_servers=frozenset
-        )
-        self.records = Records(self.settings.paths, self.store, self.fail)
-        self.enforcement = Enforcement(
-            self.settings,
-            backend=self.backend,
-            store=self.store,
-            never_block=never,
-            records=self.records,
-            announce=lambda _line, _event: None,
-        )
-        self.enforcement.start(self.now)
-
-    def fail(self, text: str) -> None:
-        """Nothing is complained of in this world."""
-        raise AssertionError(text)
+        self.close_store()
+        self.begin(BlockStore.open(self.settings.paths.blocks_database))
 
     @rule(
         source=SOURCES,
-        minutes=st.none() | st.integers(1, 4),
+        minutes=ENDS,
         death=st.sampled_from([None, None, "before", "after"]),
     )
     def block(self, source: Source, minutes: int | None, death: str | None) -> None:
@@ -222,7 +114,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def flush_by_another_hand(self) -> None:
         """Somebody flushes all rules; the next comparison mends them."""
-        self.backend.has_table, self.backend.elements = False, {}
+        self.backend.flush()
         self.enforcement.sync(self.now)
 
     @invariant()
@@ -279,13 +171,6 @@ class Life(RuleBasedStateMachine):
             for source, (request, until) in self.denied.items()
             if until is None or until > self.now
         }
-
-
-def longest(ends: list[Until]) -> Until | bool:
-    """Return the latest of some ends; False where there is none."""
-    if not ends:
-        return False
-    return None if None in ends else max(end for end in ends if end is not None)
 
 
 TestLife = Life.TestCase
