@@ -34,8 +34,10 @@ from correlator.store.state_rows import (
     REQUESTED,
     KeptDecision,
     decision_row,
+    path_row,
     read_block,
     read_decision,
+    read_path,
     read_strikes,
     storable,
     strike_row,
@@ -82,18 +84,19 @@ class State:
 
     def positions(self, origin: str) -> list[dict[str, Any]] | None:
         """Return what was last written of an origin's position; None where it was never seen."""
-        row = self._database.execute("SELECT files FROM position WHERE origin = ?", (origin,)).fetchone()
+        which = (path_row(origin),)
+        row = self._database.execute("SELECT files FROM position WHERE origin = ?", which).fetchone()
         return json.loads(row[0]) if row else None
 
     def origins(self) -> list[str]:
         """Return the origins whose position is kept."""
-        return [origin for (origin,) in self._database.execute("SELECT origin FROM position")]
+        return [read_path(origin) for (origin,) in self._database.execute("SELECT origin FROM position")]
 
     def forget_positions(self, origins: Iterable[str]) -> None:
         """Drop the positions of origins that are gone."""
         with transaction(self._database):
             self._database.executemany(
-                "DELETE FROM position WHERE origin = ?", [(origin,) for origin in origins]
+                "DELETE FROM position WHERE origin = ?", [(path_row(origin),) for origin in origins]
             )
 
     def strikes(self) -> Iterator[Strike]:
@@ -152,7 +155,7 @@ class State:
             )
             self._database.executemany(
                 "INSERT OR REPLACE INTO position VALUES (?, ?)",
-                ((origin, json.dumps(list(files))) for origin, files in positions.items()),
+                ((path_row(origin), json.dumps(list(files))) for origin, files in positions.items()),
             )
 
     def note(self, outcome: Outcome) -> None:

@@ -64,7 +64,7 @@ def read_strikes(database: sqlite3.Connection, which: str = ALL, *values: str) -
             is_spoofable=bool(spoofable),
             port=port,
             protocol=protocol,
-            evidence=Evidence(at, origin, offset, line),
+            evidence=Evidence(at, read_path(origin), offset, line),
             filter=filter_,
             pattern=pattern,
         )
@@ -99,7 +99,7 @@ def strike_row(strike: Strike) -> tuple[Any, ...]:
         strike.is_spoofable,
         strike.port,
         strike.protocol,
-        evidence.origin,
+        path_row(evidence.origin),
         evidence.offset,
         storable(evidence.line),
         strike.filter,
@@ -135,6 +135,17 @@ def decision_row(decision: Block | Ignore) -> tuple[Any, ...]:
         "",
         body,
     )
+
+
+def path_row(path: str) -> str | bytes:
+    """Return what SQLite takes of a file's name, and `read_path` gives back: it may be no UTF-8."""
+    kept = path.encode("utf-8", "surrogateescape")
+    return path if kept.decode("utf-8", "ignore") == path else kept
+
+
+def read_path(kept: str | bytes) -> str:
+    """Return the name of which `path_row` was made."""
+    return kept if isinstance(kept, str) else kept.decode("utf-8", "surrogateescape")
 
 
 def storable(text: str) -> str:

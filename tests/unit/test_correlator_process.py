@@ -287,8 +287,24 @@ def test_who_logged_in_pays_for_what_his_account_tries_with_sudo(correlator):
     assert not [line for line in correlator.said() if "192.0.2.8" in line]
 
 
+def test_a_log_whose_name_is_no_utf8_is_read_like_any_other(correlator):
+    """A client of Samba's names its log; a restart goes on in it where it was."""
+    correlator.configure(files='"{folder}/logs/*"')
+    logs = correlator.folder / "logs"
+    logs.mkdir()
+    correlator.start()
+    log = Path(os.fsdecode(os.fsencode(logs) + b"/caf\xe9"))
+    log.write_text(f"{format_instant(time.time_ns() // 1000)} vm knockd: knock from 192.0.2.9\n" * 2)
+    correlator._wait_until(lambda: _row(correlator, str(log)).get("events") == 2)
+    assert correlator.stop() == 0
+    correlator.start()
+    with log.open("a") as file:
+        file.write(f"{format_instant(time.time_ns() // 1000)} vm knockd: knock from 192.0.2.9\n")
+    assert " strikes=3 " in correlator.await_decision("192.0.2.9")
+
+
 def _row(correlator, origin):
-    return next(row for row in correlator.status()["sources"] if row["origin"] == origin)
+    return next((row for row in correlator.status()["sources"] if row["origin"] == origin), {})
 
 
 def test_the_watchdog_hears_from_a_correlator_that_works(correlator, tmp_path):

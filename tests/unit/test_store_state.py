@@ -115,6 +115,18 @@ def test_positions_are_kept_whole(state):
     assert state.positions("/other.log") is None
 
 
+def test_a_log_may_have_a_name_that_is_no_utf8(state):
+    """Whoever names a file in a folder of logs, as a Samba client does by its own name, must not stop us."""
+    name = "/log/caf\udce9.log"
+    strike = _strike()
+    strike = strike._replace(evidence=strike.evidence._replace(origin=name))
+    state.record(positions={name: [{"offset": 1}], "/log/café.log": []}, strikes=[strike])
+    assert (state.positions(name), sorted(state.origins())) == ([{"offset": 1}], ["/log/café.log", name])
+    assert list(state.strikes()) == [strike]
+    state.forget_positions([name])
+    assert state.origins() == ["/log/café.log"]
+
+
 def test_old_strikes_and_those_of_gone_jails_are_pruned(state):
     """The table does not outgrow its windows."""
     state.record(positions={}, strikes=[_strike(at=NOW), _strike(at=NOW + 10)])
