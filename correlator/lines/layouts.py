@@ -72,7 +72,7 @@ def apply_layout(layout: Layout, reading: Reading, text: str, *, arrived: Micros
     if not layout.dates:
         return reading
     header = reading.header
-    subject = header.body if header.identifier else text
+    subject = header.body if header.identifier else text.rstrip("\r")
     found = _find_date(layout.dates, subject, arrived)
     if found is None:
         return reading

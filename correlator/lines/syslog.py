@@ -119,7 +119,8 @@ class Header(NamedTuple):
 
 
 def parse_header(line: str) -> Header:
-    """Split one line, given without its line feed."""
+    """Split one line, given without its line feed; a carriage return before that is none of its text."""
+    line = line.rstrip("\r")
     found = _HEADER.match(line) or _RFC5424.match(line)
     return _plain_header(line) if found is None else _header(found)
 
@@ -137,6 +138,8 @@ class HeaderReader:
 
     def read(self, line: str) -> Header:
         """Split one line, given without its line feed."""
+        if line[-1:] == "\r":
+            line = line.rstrip("\r")
         if line.startswith(self._beginning):
             body = line[len(self._beginning) :]
             if _FOLDED not in body[:12]:

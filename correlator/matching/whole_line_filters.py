@@ -79,7 +79,7 @@ class WholeLineFilter(Filter):
 
     def read(self, line: Line) -> Event | Unreadable | None:
         """Return what the line says to this filter."""
-        text, at, origin = line.evidence.line, None, line.evidence.origin
+        text, at, origin = line.evidence.line.rstrip("\r"), None, line.evidence.origin
         if origin == JOURNAL:
             text, at = format_entry(line.header), line.evidence.at
         now = line.evidence.at if line.arrived is None else line.arrived

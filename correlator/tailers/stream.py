@@ -66,7 +66,8 @@ class StreamTailer:
                 data = b"\n" if self._pending and not self._is_skipping else b""
             whole = self._take(data)
             if whole:
-                yield Chunk(STDIN, self.offset, whole, now, is_live=False, identifier=self._identifier)
+                lines = whole.replace(b"\r\n", b"\n")  # as a container with a terminal ends them
+                yield Chunk(STDIN, self.offset, lines, now, is_live=False, identifier=self._identifier)
                 self.offset += len(whole)
 
     def describe(self) -> dict[str, Any]:

@@ -73,6 +73,26 @@ def test_a_line_of_no_program_is_nobodys_in_a_syslog_file(name):
         assert found[: len(expected)] == expected
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{at} vm knockd[1]: knock from {source}",
+        "{at} vm knockd[1]: message repeated 3 times: [ knock from {source}]",
+        "<29>1 {at} vm knockd 1 - - knock from {source}",
+        "{at} knock from {source}",
+        "23.11.2026 08:01:02 knock from {source}",
+        "knock from {source}",
+    ],
+)
+def test_a_line_may_end_with_a_carriage_return(line):
+    """Whatever Windows wrote, or a terminal passed on, is read as any other line."""
+    layout = Layout(dates=("%d.%m.%Y %H:%M:%S",))
+    reader = _reader(_filter(identifiers=frozenset({"", "knockd"}), layout=layout), _filter("text"))
+    lines = [line.format(at=format_instant(NOW), source=f"192.0.2.{last}") + "\r" for last in (1, 2)]
+    found = [str(event.source) for event in reader.read(_chunk(*lines)) if event.filter == "x"]
+    assert found == ["192.0.2.1", "192.0.2.2"]
+
+
 def test_each_filter_of_an_origin_sees_a_line():
     """Two filters may understand the same line, each in its own way."""
     reader = _reader(_filter("a"), _filter("b"), _filter("c", identifiers=frozenset({"other"})))

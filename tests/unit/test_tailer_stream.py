@@ -35,6 +35,15 @@ def test_whole_lines_come_and_the_end_ends_it(pipe):
     assert (tailer.state, tailer.is_ready) == ("over", False)
 
 
+def test_a_carriage_return_ends_a_line_too(pipe):
+    """A container with a terminal ends its lines so; one within a line stays."""
+    tailer, writing = pipe
+    os.write(writing, b"one\r\nt\rwo\r")
+    assert _read(tailer) == [(0, b"one\n")]
+    os.write(writing, b"\nthree\r\n")
+    assert _read(tailer) == [(5, b"t\rwo\nthree\n")]
+
+
 def test_a_line_without_end_is_skipped_and_counted(pipe):
     """Whoever feeds the pipe cannot fill our memory."""
     tailer, writing = pipe

@@ -146,6 +146,14 @@ def test_only_an_address_becomes_an_event():
         parse_source("host.example.com")
 
 
+def test_a_carriage_return_ends_a_line_too():
+    """Windows, and a container with a terminal, end their lines so."""
+    event = _filter(r" from (?P<ip4>\S+) now$").read(
+        make_line("Nov 20 10:00:00 from 192.0.2.1 now\r", arrived=NOW)
+    )
+    assert isinstance(event, Event)
+
+
 def test_a_pattern_that_runs_over_sees_only_shorter_lines_from_then_on():
     """A stranger's long line must neither stop the filter, nor blind it to the ordinary ones."""
     filter_ = _filter(r"^(?P<fid>(?:a|aa)+)$", r"(?P<fid>b)", timeout=SECOND // 50)
