@@ -12,6 +12,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -36,6 +37,7 @@ _UNPACK: dict[bytes, Callable[[Any], Any]] = {
     b"\xfd7zXZ\x00": lzma.LZMAFile,
 }
 _JOURNAL = b"LPKSHHRH"
+_HOLE = re.compile(rb"(?<=\n)\0+")
 _DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
 _ANYTHING = Wanted(None, frozenset({"_TRANSPORT"}))
 
@@ -71,6 +73,8 @@ class Archive:
             self.origin = JOURNAL
         try:
             self._stream = self._unpacked(first)
+            # of what is cut short, `read` would give nothing at all of the last piece
+            self._read_some = getattr(self._stream, "read1", self._stream.read)
         except BaseException:
             self.close()
             raise
@@ -87,6 +91,8 @@ class Archive:
             return
         pending, is_skipping = b"", False
         while data := self._read():
+            if not pending and not is_skipping:
+                data = self._behind_nuls(data)  # as many as there are: a hole is no line over the bound
             end = data.rfind(b"\n") + 1
             if end and is_skipping:
                 cut = data.find(b"\n") + 1
@@ -94,14 +100,15 @@ class Archive:
                 data, end, pending, is_skipping = data[cut:], end - cut, b"", False
             if end:
                 whole, pending = pending + data[:end], data[end:]
-                yield self._chunk(whole)
+                yield from self._chunks_of(whole)
+                pending = self._behind_nuls(pending)
                 continue
             pending += data
             if len(pending) > _MAX_LINE_BYTES:
                 self.long_lines += not is_skipping
                 self._offset += len(pending)
                 pending, is_skipping = b"", True
-        if pending and not is_skipping:
+        if pending and not is_skipping and not self.trouble:  # what a damage cut off may name somebody else
             yield self._chunk(pending + b"\n")
 
     def close(self) -> None:
@@ -110,6 +117,21 @@ class Archive:
             self._program.kill()
             self._program.communicate()
         self._file.close()
+
+    def _behind_nuls(self, data: bytes) -> bytes:
+        """Return what begins a line, without the NULs that a truncation under its writer leaves."""
+        text = data.lstrip(b"\0")
+        self._offset += len(data) - len(text)
+        return text
+
+    def _chunks_of(self, lines: bytes) -> Iterator[Chunk]:
+        start = 0
+        for hole in _HOLE.finditer(lines) if b"\0" in lines else ():
+            yield self._chunk(lines[start : hole.start()])
+            self._offset += len(hole.group())
+            start = hole.end()
+        if start < len(lines):
+            yield self._chunk(lines[start:])
 
     def _chunk(self, data: bytes) -> Chunk:
         chunk = Chunk(self.origin, self._offset, data, self._arrived, is_live=False)
@@ -129,7 +151,7 @@ class Archive:
         if self.trouble:
             return b""
         try:
-            data: bytes = self._stream.read(_READ_BYTES)
+            data: bytes = self._read_some(_READ_BYTES)
         except self._damaged as exc:
             self.trouble = f"damaged after byte {self._offset} of its text: {exc or type(exc).__name__}"
             return b""
@@ -176,19 +198,16 @@ class _ZstdStream:
         self._rest = b""
 
     def read(self, count: int) -> bytes:
-        """Return at least `count` bytes as long as there are any. Raises: EOFError within a frame."""
-        parts: list[bytes] = []
-        size = 0
-        while size < count:
-            packed = self._rest or self._file.read(_ZSTD_READ_BYTES)
+        """Return some bytes as long as there are any. Raises: EOFError within a frame."""
+        del count
+        while packed := self._rest or self._file.read(_ZSTD_READ_BYTES):
             self._rest = b""
-            if not packed:
-                if self._frame is not None:
-                    raise EOFError("the file ends within a frame")
-                break
             self._frame = self._frame or self._begin()
-            parts.append(self._frame.decompress(packed))
-            size += len(parts[-1])
+            data: bytes = self._frame.decompress(packed)
             if self._frame.eof:
                 self._rest, self._frame = self._frame.unused_data, None
-        return b"".join(parts)
+            if data:
+                return data
+        if self._frame is not None:
+            raise EOFError("the file ends within a frame")
+        return b""

@@ -221,7 +221,7 @@ class FileTailer:
         self._seen.append(file.first())
         if file.fault:
             self._lose(f"a compressed file is damaged after byte {file.offset}: {file.fault}")
-        if rest and not file.is_skipping:
+        if rest and not file.is_skipping and not file.fault:  # what a damage cut off may name somebody else
             self.unfinished_lines += 1
             yield Chunk(str(self.path), start, rest + b"\n", now, is_live=is_live)
 

@@ -44,7 +44,7 @@ class _ZstdStream:
         except self._library.ZstdError as exc:
             raise OSError(str(exc)) from exc
 
-    def read(self, count: int) -> bytes:
+    def read1(self, count: int) -> bytes:
         try:
             data = bytes(self._reader.read(count))
         except self._library.ZstdError as exc:
@@ -83,11 +83,13 @@ class Unpacked:
             raise OSError(self.fault)
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """Return up to `count` bytes; none behind the end, or where it is damaged."""
+        """Return up to `count` bytes; none behind the end, or behind a damage."""
+        data = bytearray()
         try:
-            if not count or self.fault or self._stream.seek(offset) < offset:
-                return b""
-            return bytes(self._stream.read(count))
+            if not self.fault and self._stream.seek(offset) >= offset:
+                # of what is cut short, `read` would give nothing at all of the last piece
+                while len(data) < count and (more := self._stream.read1(count - len(data))):
+                    data += more
         except _DAMAGED as exc:
             self.fault = str(exc) or type(exc).__name__
-            return b""
+        return bytes(data)

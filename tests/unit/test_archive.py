@@ -97,6 +97,27 @@ def test_a_line_that_does_not_end_is_skipped_and_counted(read):
     assert archive.long_lines == 2
 
 
+@pytest.mark.parametrize("kind", PACK)
+def test_nuls_before_a_line_are_none_of_it(read, kind):
+    """Copied and truncated under its writer's feet, a log has holes; one of any size is no line."""
+    data = b"\0" * 3_000_000 + b"one\ntwo\n" + b"\0" * 500_000 + b"three\n\0\0four\0\n" + b"\0" * 9
+    chunks, archive = read(PACK[kind](data))
+    assert b"".join(chunk.data for chunk in chunks) == b"one\ntwo\nthree\nfour\0\n"
+    assert [data[chunk.offset :][: len(chunk.data)] for chunk in chunks] == [chunk.data for chunk in chunks]
+    assert archive.long_lines == 0
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "zst"])
+def test_a_short_damaged_log_is_read_up_to_the_damage_and_no_half_line(read, kind):
+    """What stands before the damage is less than we read at once; an address cut short is somebody else's."""
+    noise = b"".join(os.urandom(40).hex().encode() + b"\n" for _ in range(8_000))
+    packed = PACK[kind](noise)
+    chunks, archive = read(packed[: len(packed) * 9 // 10])
+    got = b"".join(chunk.data for chunk in chunks)
+    assert noise.startswith(got)
+    assert (got[-1:], archive.trouble[:7]) == (b"\n", "damaged")
+
+
 def test_the_year_is_that_of_the_files_last_change(tmp_path):
     """A stamp without a year is read as of then."""
     (tmp_path / "old").write_bytes(b"x\n")

@@ -85,6 +85,24 @@ def test_a_damaged_compressed_file_is_counted_and_said(log):
     assert "damaged" in tailer.trouble
 
 
+@pytest.mark.parametrize("suffix", [".gz", ".xz"])
+def test_a_short_compressed_file_is_read_up_to_its_damage_and_no_half_line(log, suffix):
+    """What stands before the damage is less than we read at once; an address cut short is somebody else's."""
+    lines = "".join(f"{os.urandom(40).hex()}\n" for _ in range(4000))
+    tailer = have_read(log, "a\n")
+    positions = tailer.positions
+    append(log, lines)
+    os.rename(log, log.with_name("alert.log.1"))
+    packed = compress(log.with_name("alert.log.1"), suffix)
+    os.truncate(packed, packed.stat().st_size * 9 // 10)
+    log.write_text("b\n")
+    tailer = FileTailer(log, positions)
+    got = read(tailer).removesuffix("b\n")
+    assert got.endswith("\n")
+    assert lines.startswith(got)
+    assert tailer.losses == 1
+
+
 def test_a_file_that_is_just_being_compressed_is_no_loss(log):
     """What it is compressed from is there until that is done; we hold it anyway."""
     tailer = have_read(log, "a\n")
