@@ -20,7 +20,8 @@ def explain_line(
     engine: Engine, text: str, now: Micros, *, only: str | None, ignored_by: Callable[[Source], str | None]
 ) -> dict[str, Any]:
     """Return every step of one line, as data."""
-    from correlator.lines.layouts import TEXT, read_line
+    from correlator.lines.layout_definition import TEXT
+    from correlator.lines.layouts import read_line
     from correlator.lines.syslog import format_instant
 
     reading = read_line(text, TEXT, arrived=now)

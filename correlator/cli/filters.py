@@ -14,7 +14,7 @@ from correlator.errors import Fault, PortwardError
 from correlator.model import json_ready, printable
 
 if TYPE_CHECKING:
-    from correlator.matching.filters import FilterDefinition
+    from correlator.matching.filter_definition import FilterDefinition
 
 _LONGEST_SAMPLE = 1 << 20
 _LOGS = Path("/var/log")

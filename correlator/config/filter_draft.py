@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from correlator.config.substitution import BUILT_IN, Substitution
 from correlator.errors import SourceError
 from correlator.lines.syslog import parse_header
+from correlator.matching.filter_definition import FilterDefinition, PatternDefinition
 from correlator.matching.filter_tests import make_line
-from correlator.matching.filters import Filter, FilterDefinition
-from correlator.matching.patterns import PatternDefinition
+from correlator.matching.filters import Filter
 from correlator.model import SECOND, Event, parse_source
 
 ARRIVED = 1_767_225_600 * SECOND

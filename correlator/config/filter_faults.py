@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from correlator.errors import Fault
+from correlator.matching.filter_definition import NOTHING, FilterDefinition, FilterTest
 from correlator.matching.filter_tests import failed_tests, make_line
-from correlator.matching.filters import NOTHING, Filter, FilterDefinition, FilterTest
+from correlator.matching.filters import Filter
 from correlator.matching.pattern_review import near_misses
 from correlator.matching.patterns import PatternError, compile_expression
 from correlator.model import SECOND

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from correlator.config.filters import load_filter
 from correlator.errors import Fault
-from correlator.matching.filters import FilterDefinition
-from correlator.matching.patterns import PatternError
+from correlator.matching.filter_definition import FilterDefinition
 
 if TYPE_CHECKING:
     from correlator.config.fail2ban.filter_file import Fail2banFilter
@@ -83,6 +82,7 @@ def _define(
     reference: str, read: Fail2banFilter, faults: list[Fault]
 ) -> tuple[FilterDefinition | None, list[Fault]]:
     from correlator.config.fail2ban.filter_file import define_filter
+    from correlator.matching.patterns import PatternError
     from correlator.matching.whole_line_filters import run_filter
 
     definition = define_filter(reference, read, faults)

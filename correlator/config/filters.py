@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,13 +15,17 @@ from correlator.config.proofs import Proofs
 from correlator.config.reader import File, Table
 from correlator.config.substitution import Substitution, SubstitutionError, read_substitution
 from correlator.errors import Fault, JournalMatchError
-from correlator.lines.date_patterns import DatePatternError
 from correlator.lines.journal_match import EXPECTED, JournalMatch, parse_journal_match
-from correlator.lines.layouts import TEXT, Layout, check_dates
-from correlator.matching.filters import NOTHING, FilterDefinition, FilterTest
-from correlator.matching.logins import LoginDefinition
-from correlator.matching.open_connections import ConnectionDefinition
-from correlator.matching.patterns import Condition, PatternDefinition
+from correlator.lines.layout_definition import TEXT, Layout
+from correlator.matching.filter_definition import (
+    NOTHING,
+    Condition,
+    ConnectionDefinition,
+    FilterDefinition,
+    FilterTest,
+    LoginDefinition,
+    PatternDefinition,
+)
 
 ALERT_LOG_TOKEN = "$ALERT_LOG$"  # noqa: S105  a token of ours, not a secret
 PACKET_LOG_TOKEN = "$PACKET_LOG$"  # noqa: S105  the same
@@ -155,16 +159,26 @@ def _recommendation(name: str, table: Table) -> Mapping[str, Any]:
 
 def _layout(table: Table, *, is_json: bool) -> Layout:
     dates = table.texts("dates")
-    for form in dates:
+    if dates and not _are_dates(table, dates):
+        return TEXT
+    time = table.text("time", "") if is_json else ""
+    return Layout(is_json, time, dates) if is_json or dates else TEXT
+
+
+def _are_dates(table: Table, forms: Iterable[str]) -> bool:
+    """Whether these are forms of dates; a fault where one is none. What reads dates is imported for them."""
+    from correlator.lines.date_patterns import DatePatternError
+    from correlator.lines.layouts import check_dates
+
+    for form in forms:
         try:
             check_dates([form])
         except DatePatternError as exc:
             table.fault(
                 "dates", form, f"a date such as %d.%m.%Y %H:%M:%S, with the tokens of strptime: {exc}"
             )
-            return TEXT
-    time = table.text("time", "") if is_json else ""
-    return Layout(is_json, time, dates) if is_json or dates else TEXT
+            return False
+    return True
 
 
 def _journal(table: Table) -> tuple[JournalMatch, ...] | None:

@@ -13,7 +13,6 @@ from typing import Any
 from correlator.config.reader import FOREVER, Table, parse_duration
 from correlator.counting.jail_definition import MOST_KINDS, Count, JailDefinition, Key
 from correlator.errors import Fault
-from correlator.lines.zones import find_zone
 from correlator.model import Micros
 
 _NAME = re.compile(
@@ -123,7 +122,11 @@ def _merge_at(table: Table, default: int) -> int:
 
 def _zone(table: Table) -> str:
     zone = table.text("zone", "")
-    if zone and find_zone(zone) is None:
+    if not zone:
+        return ""
+    from correlator.lines.zones import find_zone
+
+    if find_zone(zone) is None:
         table.fault("zone", zone, "a zone of fixed offset, such as UTC or UTC+0100")
         return ""
     return zone

@@ -18,10 +18,11 @@ from correlator.config.filter_draft import (
     is_address,
     quoted,
 )
-from correlator.lines.layouts import Layout, find_text, read_line
+from correlator.lines.layout_definition import Layout
+from correlator.lines.layouts import find_text, read_line
 from correlator.lines.syslog import parse_header
-from correlator.matching.filters import Filter, FilterDefinition
-from correlator.matching.patterns import Condition, PatternDefinition
+from correlator.matching.filter_definition import Condition, FilterDefinition, PatternDefinition
+from correlator.matching.filters import Filter
 from correlator.model import parse_source
 
 _KINDS = frozenset({"event_type", "event", "type", "kind", "action", "status", "outcome", "message", "msg"})

@@ -22,7 +22,7 @@ from correlator.counting.jail_definition import JailDefinition
 from correlator.counting.jails import Jail
 from correlator.engine import Engine
 from correlator.errors import ConfigError, Fault
-from correlator.matching.filters import FilterDefinition
+from correlator.matching.filter_definition import FilterDefinition
 from correlator.matching.whole_line_filters import run_filter
 from correlator.model import SECOND, Source
 

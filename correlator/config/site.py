@@ -28,7 +28,7 @@ from correlator.config.settings import SiteSettings, UnknownFilterError, load_se
 from correlator.config.vendor import vendor_folder
 from correlator.counting.jail_definition import JailDefinition
 from correlator.errors import Fault
-from correlator.matching.filters import FilterDefinition
+from correlator.matching.filter_definition import FilterDefinition
 from correlator.model import JOURNAL, Source
 from correlator.settings import Paths
 

@@ -8,12 +8,13 @@ Source: systemd.journal-fields(7); the words are those of journalctl(1).
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from correlator.errors import JournalMatchError
 
+_PLAIN = re.compile(r"[A-Za-z0-9_=./@: -]*")
+"""Text in which nothing is quoted."""
 _TERM = re.compile(r"(?P<field>[A-Z_][A-Z0-9_]{0,63})=(?P<value>.+)", re.DOTALL)
 EXPECTED = "FIELD=value, such as _TRANSPORT=kernel; several in one text must all hold"
 
@@ -40,12 +41,8 @@ def parse_journal_match(text: str) -> JournalMatch:
     A value with spaces stands in quotes; a field named twice may have either value.
     Raises: JournalMatchError for anything else.
     """
-    try:
-        words = shlex.split(text)
-    except ValueError as exc:
-        raise JournalMatchError(f"{text!r} ({exc})") from exc
     terms: dict[str, set[str]] = {}
-    for word in words:
+    for word in _words(text):
         found = _TERM.fullmatch(word)
         if found is None:
             raise JournalMatchError(repr(word))
@@ -53,6 +50,18 @@ def parse_journal_match(text: str) -> JournalMatch:
     if not terms:
         raise JournalMatchError(repr(text))
     return JournalMatch(tuple((field, frozenset(values)) for field, values in terms.items()))
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a text, as the shell would part them. Raises: JournalMatchError."""
+    if _PLAIN.fullmatch(text):
+        return text.split()
+    import shlex
+
+    try:
+        return shlex.split(text)
+    except ValueError as exc:
+        raise JournalMatchError(f"{text!r} ({exc})") from exc
 
 
 def fields_of(matches: Iterable[JournalMatch]) -> frozenset[str]:

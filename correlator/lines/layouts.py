@@ -18,6 +18,8 @@ from typing import Any
 from correlator.lines.date_patterns import LINE_START, DatePatternError, expand_patterns
 from correlator.lines.dates import DateReader, Stamp
 from correlator.lines.expressions import TimeLimit
+from correlator.lines.layout_definition import TEXT as TEXT  # noqa: PLC0414  `reading` has it from here
+from correlator.lines.layout_definition import Layout as Layout  # noqa: PLC0414  `reading` has it from here
 from correlator.lines.syslog import Header, parse_header, read_stamp
 from correlator.model import SECOND, Micros
 
@@ -29,21 +31,6 @@ _OPENING = 2  # signs before a date: `[`, `<`
 _CLOSING = re.compile(r"\A[\])>]?[:|,]? *")
 _LITERAL = re.compile(r"[^%A-Za-z0-9 ]")  # a token is a percent sign and letters: none of these
 _PLAIN = re.compile(r"(?!(?:true|false|inf|nan)$|[-0-9])[A-Za-z0-9_ .:-]+")  # nor what may stand bare
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What a filter knows of its lines before any pattern reads them."""
-
-    is_json: bool = False
-    time: str = ""
-    """Where a record says when it was: a dotted path; empty: only the header says."""
-    dates: tuple[str, ...] = ()
-    """Forms of dates that we do not know by ourselves, see `spell_date`."""
-
-
-TEXT = Layout()
-"""Lines of text, as most filters read them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from correlator.lines.layouts import TEXT, Layout, read_line
-from correlator.matching.filters import NOTHING, Filter, FilterTest, Unreadable
+from correlator.lines.layout_definition import TEXT, Layout
+from correlator.lines.layouts import read_line
+from correlator.matching.filter_definition import NOTHING, FilterTest
+from correlator.matching.filters import Filter, Unreadable
 from correlator.matching.patterns import Line
 from correlator.model import SECOND, Event, Evidence, Micros
 

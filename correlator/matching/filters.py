@@ -1,4 +1,4 @@
-"""Filters: what is recognised in a line's body, as frozen definitions and as something that runs.
+"""Filters: what is recognised in a line's body, run as a `FilterDefinition` says.
 
 Three answers to a line: not ours (None), understood (an `Event`), ours but unreadable (an `Unreadable`,
 counted and shown, never dropped in silence). A definition carries its own tests; `failed_tests` runs
@@ -12,25 +12,23 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import regex
 
 from correlator.errors import SourceError
-from correlator.lines.journal_match import JournalMatch
-from correlator.lines.layouts import TEXT, Layout
-from correlator.matching.logins import LoginDefinition, Logins, remember
+from correlator.lines.layout_definition import TEXT
+from correlator.matching.filter_definition import SOURCE, PatternDefinition
+from correlator.matching.filter_definition import FilterDefinition as FilterDefinition  # noqa: PLC0414  `reading` has it from here
+from correlator.matching.logins import Logins, remember
 from correlator.matching.needs import ANY_PROGRAM, Need
-from correlator.matching.open_connections import ConnectionDefinition, Held, OpenConnections
+from correlator.matching.open_connections import Held, OpenConnections
 from correlator.matching.patterns import (
-    SOURCE,
-    Condition,
     Expression,
     Line,
     Pattern,
-    PatternDefinition,
     RecordConditions,
     RecordPattern,
     TextPattern,
@@ -40,10 +38,6 @@ from correlator.matching.patterns import (
 )
 from correlator.model import SECOND, Entry, Event, Evidence, Micros, parse_source
 
-if TYPE_CHECKING:
-    from correlator.matching.whole_lines import WholeLines
-
-NOTHING = "nothing"
 BEGINNING = 4
 """Characters of a body by which the patterns that may match it are looked up."""
 TRANSPORT = "_TRANSPORT"
@@ -51,72 +45,6 @@ _KERNEL = "kernel"
 _MAX_PORT = 65535
 _IGNORE = "ignore"
 _MAX_COUNT = 10_000  # a line that says "repeated a million times" is a liar or a flood
-
-
-@dataclass(frozen=True, slots=True)
-class FilterTest:
-    """A line and what the filter must say of it."""
-
-    line: str
-    expect: Mapping[str, str] | None
-    """Fields (and `pattern`, `count`) that the event must have; None: nothing may be understood."""
-    place: str = ""
-    """Where it stands: file and line."""
-    before: tuple[str, ...] = ()
-    """Lines that came earlier in the same log, oldest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class FilterDefinition:
-    """A filter as its author wrote it."""
-
-    name: str
-    description: str
-    where: str
-    """The file it came from."""
-    identifiers: frozenset[str]
-    """Programs whose syslog lines it reads, `*` standing for any text; empty: lines of no program only.
-
-    Text of any other program is not looked at: it may imitate whatever a stranger can make it say.
-    """
-    files: tuple[str, ...]
-    patterns: tuple[PatternDefinition, ...]
-    ignores: tuple[str, ...] = ()
-    """Expressions of lines that are ours and mean nothing, whatever pattern is in them."""
-    ignored_records: tuple[tuple[Condition, ...], ...] = ()
-    """Conditions of records that mean nothing: one of these sets is met as a whole."""
-    connections: tuple[ConnectionDefinition, ...] = ()
-    logins: tuple[LoginDefinition, ...] = ()
-    """Of programs that are among its identifiers; it has either these or connections."""
-    claims: str = ""
-    """Text that makes a line ours even where no pattern understands it."""
-    journal: tuple[JournalMatch, ...] | None = None
-    """Which journal entries it reads, besides having one of its identifiers: those that one of these accepts.
-
-    Empty: none. None: all that have one of its identifiers; none where it names no identifier.
-    """
-    whole_lines: WholeLines | None = None
-    """None: its patterns judge the body behind a header. Else whole lines, see `whole_line_filters`."""
-    tests: tuple[FilterTest, ...] = ()
-    jail: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    """What its author recommends for a jail that listens to it alone, by the keys of a jail table."""
-    layout: Layout = TEXT
-    is_proved: bool = False
-    """Whether its expressions are known to compile, and its tests to pass."""
-
-    @property
-    def field_names(self) -> frozenset[str]:
-        """What its events may tell."""
-        return frozenset[str]().union(
-            *(pattern.field_names for pattern in self.patterns),
-            *(connection.field_names for connection in self.connections),
-            *(login.field_names for login in self.logins),
-        )
-
-    @property
-    def reads_journal(self) -> bool:
-        """Whether there can be a journal entry that it reads."""
-        return any(self.identifiers) if self.journal is None else bool(self.journal)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,19 +16,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from correlator.matching.needs import Need
-from correlator.matching.open_connections import ConnectionDefinition, Held, Known, OpenConnections
-from correlator.matching.patterns import (
+from correlator.matching.filter_definition import (
     SOURCE,
-    Line,
+    ConnectionDefinition,
+    LoginDefinition,
     PatternDefinition,
-    PatternError,
-    Search,
-    TextPattern,
-    name_groups,
 )
+from correlator.matching.needs import Need
+from correlator.matching.open_connections import Held, Known, OpenConnections
+from correlator.matching.patterns import Line, PatternError, Search, TextPattern
 from correlator.model import SECOND, Micros
 
 ACCOUNT = "account"
@@ -46,23 +43,6 @@ Process = tuple[str, str, str]
 """Where the line was read, whose host it names, and which process wrote it."""
 Account = tuple[str, str, str]
 """Where the line was read, whose host it names, and the account."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoginDefinition:
-    """Lines that tell from where an account is logged in."""
-
-    identifiers: frozenset[str]
-    """The programs that say so; no pattern is looked for in what they write."""
-    begins: str
-    """An expression with the groups `account` and `source`."""
-    ends: str = ""
-    """One with the group `account`; empty: a login is over a day after it began."""
-
-    @property
-    def field_names(self) -> frozenset[str]:
-        """What its lines may tell."""
-        return name_groups(self.begins)
 
 
 class Logins:

@@ -16,16 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from correlator.matching.filter_definition import SOURCE, ConnectionDefinition, PatternDefinition
 from correlator.matching.needs import Need
-from correlator.matching.patterns import (
-    SOURCE,
-    Line,
-    PatternDefinition,
-    PatternError,
-    Search,
-    TextPattern,
-    name_groups,
-)
+from correlator.matching.patterns import Line, PatternError, Search, TextPattern
 from correlator.model import SECOND, Micros
 
 CONNECTION = "connection"
@@ -40,27 +33,6 @@ _MOST_HELD = 16
 
 Key = tuple[str, str, str, str]
 """Where the line was read, whose host it names, which process, and what that calls the connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionDefinition:
-    """Lines that tell whose a connection is, for patterns whose lines name no address.
-
-    The group `connection` is what the service calls it; without that group the process is the connection.
-    """
-
-    begins: str
-    """An expression with the group `source`, and what else its lines tell."""
-    tells: str = ""
-    """One of lines that tell more; empty: there are none."""
-    ends: str = ""
-    begins_late: bool = False
-    """Whether lines about it may stand before the one that begins it."""
-
-    @property
-    def field_names(self) -> frozenset[str]:
-        """What its lines may tell."""
-        return name_groups(self.begins) | name_groups(self.tells)
 
 
 class Known(NamedTuple):

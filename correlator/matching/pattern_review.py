@@ -13,8 +13,9 @@ from typing import Any
 
 import regex
 
+from correlator.matching.filter_definition import SOURCE, FilterDefinition, FilterTest, PatternDefinition
 from correlator.matching.filter_tests import make_line, read_test
-from correlator.matching.filters import Filter, FilterDefinition, FilterTest
+from correlator.matching.filters import Filter
 from correlator.matching.logins import ACCOUNT, LOGIN
 from correlator.matching.needs import required_literal
 from correlator.matching.open_connections import CONNECTION
@@ -31,7 +32,6 @@ from correlator.matching.pattern_tree import (
     parse_expression,
     pumps,
 )
-from correlator.matching.patterns import SOURCE, PatternDefinition
 from correlator.model import SECOND, Event, Micros
 
 _VICTIMS = {4: "198.51.100.66", 6: "2001:db8:66::66"}

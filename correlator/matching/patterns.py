@@ -7,61 +7,20 @@ meet one. Who must know earlier whether it compiles asks `check`.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import regex
 
 from correlator.lines.layouts import find_text, json_literal
 from correlator.lines.syslog import Header
+from correlator.matching.filter_definition import SOURCE, Condition, PatternDefinition
 from correlator.matching.needs import required_text
 from correlator.matching.quick_search import SHORT, is_quick, plain_search
 from correlator.model import Evidence, Micros
 
-SOURCE = "source"
-"""The group, or the field, that says who it was."""
-_GROUP = re.compile(r"\(\?P<(\w+)>")
 _FEW_BEGINNINGS = 4  # more are looked for no quicker than the expression itself
 _SHOWN = 24  # characters of an expression that stand before what is wrong in it
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What a field of a record must hold: one of these texts, or text in which the expression is found."""
-
-    path: str
-    values: frozenset[str] = frozenset()
-    expression: str = ""
-    is_missing: bool = False
-    """That there must be no such field."""
-
-
-@dataclass(frozen=True, slots=True)
-class PatternDefinition:
-    """One expression of a filter; the named groups are `source` and what else the line tells.
-
-    Without `source` it is about a connection, whose source another line names: see `open_connections`.
-
-    Where lines are records, conditions stand in the place of the expression, and paths in that of the groups.
-    """
-
-    name: str
-    expression: str
-    weight: int = 1
-    is_spoofable: bool = False
-    conditions: tuple[Condition, ...] = ()
-    paths: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """The field of an event, and where the record has it; of a record's pattern only."""
-    place: str = ""
-    """Where it stands: file and line."""
-
-    @property
-    def field_names(self) -> frozenset[str]:
-        """What its events may tell."""
-        return frozenset(self.paths) | name_groups(self.expression)
 
 
 class Line(NamedTuple):
@@ -78,11 +37,6 @@ class Line(NamedTuple):
 
 class PatternError(ValueError):
     """An expression that cannot be compiled, or lacks the group `source`."""
-
-
-def name_groups(expression: str) -> frozenset[str]:
-    """Return the named groups of an expression, without a need to compile it."""
-    return frozenset(_GROUP.findall(expression))
 
 
 def compile_expression(expression: str) -> Any:

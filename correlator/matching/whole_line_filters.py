@@ -14,10 +14,11 @@ from correlator.errors import SourceError
 from correlator.lines.date_patterns import DatePatternError
 from correlator.lines.expressions import ExpressionError, TimeLimit
 from correlator.lines.syslog import format_entry
-from correlator.matching.filters import Filter, FilterDefinition, Unreadable
+from correlator.matching.filter_definition import FilterDefinition, WholeLines
+from correlator.matching.filters import Filter, Unreadable
 from correlator.matching.needs import Need
 from correlator.matching.patterns import Line, PatternError
-from correlator.matching.whole_lines import Finding, WholeLineReader, WholeLines
+from correlator.matching.whole_lines import Finding, WholeLineReader
 from correlator.model import JOURNAL, SECOND, Entry, Event, Micros, parse_prefix
 
 UID = "_UID"

@@ -23,6 +23,7 @@ from correlator.lines.dates import DateReader, Stamp, first_of_year, year_of
 from correlator.lines.expressions import TimeLimit, compile_expression
 from correlator.lines.zones import find_zone
 from correlator.matching.connections import Connections, Failure, Value
+from correlator.matching.filter_definition import WholeLines
 from correlator.matching.needs import required_literal, required_text
 from correlator.model import SECOND, Micros
 
@@ -37,20 +38,6 @@ _SHORTEST_LITERAL = 3
 _MOST_LOGS = 1000
 IDENTITIES = ("fid", "ip4", "ip6", "dns")
 """The groups that say who is meant, the first that took part wins."""
-
-
-@dataclass(frozen=True, slots=True)
-class WholeLines:
-    """What a filter that reads whole lines does with them before its patterns see them."""
-
-    prefix: str = ""
-    """An expression that every line must match; its group `content`, if it has one, is what patterns see."""
-    date_patterns: tuple[str, ...] = ()
-    """See `date_patterns`; none: the defaults."""
-    max_lines: int = 1
-    """How many lines are looked at together."""
-    zone: str = ""
-    """What dates without a zone are in; empty: local time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from correlator.config.filters import read_filter
 from correlator.counting.jail_definition import JailDefinition
 from correlator.counting.jails import Jail
 from correlator.engine import Engine
-from correlator.matching.filters import FilterDefinition
+from correlator.matching.filter_definition import FilterDefinition
 from correlator.matching.whole_line_filters import run_filter
 from correlator.model import SECOND, Chunk
 from tests.bench.logs import make_auth_log

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from correlator.lines.syslog import Header, format_instant
+from correlator.matching.filter_definition import FilterDefinition, LoginDefinition, PatternDefinition
 from correlator.matching.filter_tests import make_line
-from correlator.matching.filters import Filter, FilterDefinition
-from correlator.matching.logins import LoginDefinition
-from correlator.matching.patterns import Line, PatternDefinition
+from correlator.matching.filters import Filter
+from correlator.matching.patterns import Line
 from correlator.model import SECOND, Chunk, Event, Evidence
 from correlator.reading import Reader
 

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from correlator.lines.syslog import Header
-from correlator.matching.filters import Filter, FilterDefinition, Unreadable
-from correlator.matching.open_connections import ConnectionDefinition
-from correlator.matching.patterns import Line, PatternDefinition
+from correlator.matching.filter_definition import ConnectionDefinition, FilterDefinition, PatternDefinition
+from correlator.matching.filters import Filter, Unreadable
+from correlator.matching.patterns import Line
 from correlator.model import SECOND, Event, Evidence
 
 NOW = 10**15

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from correlator.lines.syslog import parse_header, repeats_of_last
+from correlator.matching.filter_definition import FilterDefinition, PatternDefinition
 from correlator.matching.filter_tests import make_line
-from correlator.matching.filters import Filter, FilterDefinition
+from correlator.matching.filters import Filter
 from correlator.matching.needs import Need, required_literal, required_text
-from correlator.matching.patterns import PatternDefinition
 from correlator.matching.prefilter import Prefilter
 from correlator.model import SECOND
 

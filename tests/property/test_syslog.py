@@ -3,7 +3,8 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from correlator.lines.layouts import Layout, read_line
+from correlator.lines.layout_definition import Layout
+from correlator.lines.layouts import read_line
 from correlator.lines.syslog import StampReader, parse_header, read_stamp, repeats_of_last
 from correlator.model import SECOND
 

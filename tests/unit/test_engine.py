@@ -10,8 +10,8 @@ from correlator.config.filters import load_filter
 from correlator.counting.jails import Jail, JailDefinition
 from correlator.engine import Engine, Step, format_decision
 from correlator.lines.syslog import format_instant
-from correlator.matching.filters import Filter, FilterDefinition
-from correlator.matching.patterns import PatternDefinition
+from correlator.matching.filter_definition import FilterDefinition, PatternDefinition
+from correlator.matching.filters import Filter
 from correlator.model import SECOND, Block, Chunk, Outcome, OutcomeKind, Release, Repeat, parse_source
 
 NOW = 1_795_357_762 * SECOND

@@ -1,13 +1,17 @@
 """Which journal entries a filter reads, and that nobody else can be taken for the kernel."""
 
+import shlex
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from correlator.config.filters import load_filter
 from correlator.counting.jails import Jail, JailDefinition
 from correlator.engine import Engine
 from correlator.errors import JournalMatchError
+from correlator.lines import journal_match
 from correlator.lines.journal_match import parse_journal_match
 from correlator.matching.filters import Filter
 from correlator.model import JOURNAL, SECOND, Entries, Entry
@@ -46,6 +50,19 @@ def _engine(definition, **settings):
         ignored_by=lambda _source: None,
         **settings,
     )
+
+
+@given(st.text(alphabet="aZ_=./@: -\t\n\v#'\"\\\\é", max_size=12))
+def test_words_are_parted_as_the_shell_does(text):
+    """Text in which nothing is quoted takes a shorter way, to the same words."""
+    try:
+        expected = shlex.split(text)
+    except ValueError:
+        expected = None
+    try:
+        assert journal_match._words(text) == expected
+    except JournalMatchError:
+        assert expected is None
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,16 @@ from correlator.counting.jails import Jail, JailDefinition
 from correlator.engine import Engine
 from correlator.lines.syslog import format_instant
 from correlator.matching import postponed
+from correlator.matching.filter_definition import (
+    ConnectionDefinition,
+    FilterDefinition,
+    LoginDefinition,
+    PatternDefinition,
+)
 from correlator.matching.filter_tests import make_line
-from correlator.matching.filters import Filter, FilterDefinition
-from correlator.matching.logins import LoginDefinition
-from correlator.matching.open_connections import ConnectionDefinition
+from correlator.matching.filters import Filter
 from correlator.matching.pattern_review import review_filter
-from correlator.matching.patterns import PatternDefinition, PatternError
+from correlator.matching.patterns import PatternError
 from correlator.model import JOURNAL, SECOND, Chunk, Entries, Entry, Event
 
 NOW = 1_795_357_762 * SECOND

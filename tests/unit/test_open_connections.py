@@ -12,11 +12,11 @@ from correlator.config.filters import load_filter
 from correlator.counting.jails import Jail, JailDefinition
 from correlator.engine import Engine
 from correlator.lines.syslog import format_instant
+from correlator.matching.filter_definition import ConnectionDefinition, FilterDefinition, PatternDefinition
 from correlator.matching.filter_tests import make_line
-from correlator.matching.filters import Filter, FilterDefinition, Unreadable
-from correlator.matching.open_connections import ConnectionDefinition
+from correlator.matching.filters import Filter, Unreadable
 from correlator.matching.pattern_review import review_filter
-from correlator.matching.patterns import PatternDefinition, PatternError
+from correlator.matching.patterns import PatternError
 from correlator.model import JOURNAL, SECOND, Chunk, Entries, Entry, Event
 
 NOW = 1_795_357_762 * SECOND

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from correlator.config.filters import read_filter
-from correlator.lines.layouts import Layout
-from correlator.matching.filters import FilterDefinition, FilterTest
+from correlator.lines.layout_definition import Layout
+from correlator.matching.filter_definition import Condition, FilterDefinition, FilterTest, PatternDefinition
 from correlator.matching.pattern_review import find_reach, find_slow_line, review_expression, review_filter
-from correlator.matching.patterns import Condition, PatternDefinition
 from correlator.model import SECOND
 
 FILTERS = sorted((Path(__file__).parents[2] / "filters").glob("*.toml"))

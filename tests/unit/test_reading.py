@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from correlator.lines.layouts import Layout
+from correlator.lines.layout_definition import Layout
 from correlator.lines.syslog import format_instant
-from correlator.matching.filters import Filter, FilterDefinition
-from correlator.matching.patterns import Condition, PatternDefinition, PatternError
+from correlator.matching.filter_definition import Condition, FilterDefinition, PatternDefinition
+from correlator.matching.filters import Filter
+from correlator.matching.patterns import PatternError
 from correlator.model import JOURNAL, SECOND, Chunk, Entries, Entry
 from correlator.reading import Reader
 

@@ -3,8 +3,8 @@
 from correlator.counting.jails import Count, Jail, JailDefinition
 from correlator.engine import Engine
 from correlator.lines.syslog import format_instant
-from correlator.matching.filters import Filter, FilterDefinition
-from correlator.matching.patterns import PatternDefinition
+from correlator.matching.filter_definition import FilterDefinition, PatternDefinition
+from correlator.matching.filters import Filter
 from correlator.model import SECOND, Block, Chunk, Ignore
 from correlator.replaying import ChangeKind, Past, Tally, compare, replay
 

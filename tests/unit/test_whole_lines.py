@@ -6,12 +6,12 @@ import pytest
 
 from correlator.errors import SourceError
 from correlator.lines.journal_match import parse_journal_match
+from correlator.matching.filter_definition import FilterDefinition, PatternDefinition, WholeLines
 from correlator.matching.filter_tests import make_line
-from correlator.matching.filters import FilterDefinition, Unreadable
-from correlator.matching.patterns import PatternDefinition, PatternError
+from correlator.matching.filters import Unreadable
+from correlator.matching.patterns import PatternError
 from correlator.matching.prefilter import Prefilter
 from correlator.matching.whole_line_filters import WholeLineFilter, run_filter
-from correlator.matching.whole_lines import WholeLines
 from correlator.model import SECOND, Entry, Event, parse_source
 
 NOW = 1_795_435_200 * SECOND

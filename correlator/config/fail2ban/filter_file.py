@@ -14,9 +14,8 @@ from correlator.errors import Fault, JournalMatchError
 from correlator.lines.date_patterns import DatePatternError, expand_patterns
 from correlator.lines.expressions import ExpressionError, compile_expression
 from correlator.lines.journal_match import EXPECTED, JournalMatch, parse_journal_match
-from correlator.matching.filters import FilterDefinition
-from correlator.matching.patterns import PatternDefinition
-from correlator.matching.whole_lines import IDENTITIES, WholeLines
+from correlator.matching.filter_definition import FilterDefinition, PatternDefinition, WholeLines
+from correlator.matching.whole_lines import IDENTITIES
 
 OPTIONS = ("prefregex", "failregex", "ignoreregex", "maxlines", "datepattern", "journalmatch", "usedns")
 _MOST_LINES = 1000
