@@ -11,9 +11,10 @@ from correlator.model import Event, Micros, Source, printable
 if TYPE_CHECKING:
     from correlator.engine import Engine
     from correlator.lines.layouts import Reading
-    from correlator.matching.filters import Filter
+    from correlator.matching.filters import Filter, FilterDefinition
 
 _FEW = 3
+_ANY = "*"
 
 
 def explain_line(
@@ -55,7 +56,17 @@ def explain_line(
             if step["time"] != steps["time"]:
                 steps["time"], steps["time_from"] = step["time"], f"what filter {name} reads as the date"
             steps["jails"].extend(_judged(engine, event))
+    if steps["understood"] and only is None:
+        _leave_out_misses(steps["filters"])
     return steps
+
+
+def _leave_out_misses(steps: list[dict[str, Any]]) -> None:
+    """Say nothing of how far the others got with a line that one of them understands."""
+    for step in steps:
+        step.pop("misses", None)
+        if step.get("is_unreadable"):
+            step |= {"is_unreadable": False, "answer": "not ours: another filter understands it"}
 
 
 def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dict[str, Any], Event | None]:
@@ -93,16 +104,25 @@ def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dic
     if answer is None and filter_.told:
         step |= {"is_kept_in_mind": True, "answer": f"kept in mind: it {filter_.told}"}
         return step, None
-    if answer is None:
+    misses = list(near_misses(filter_.definition, line.header.body))
+    step["misses"] = [miss for miss in misses if miss["wants"]]
+    if answer is not None:
+        ours = "ours in its own files only" if _reads_its_files_only(filter_.definition) else "ours"
+        step |= {"is_unreadable": True, "answer": f"{ours}, but unreadable: {answer.reason}"}
+    elif len(step["misses"]) == len(misses):
         step["answer"] = "not ours: no pattern matches, or it means nothing"
     else:
-        step["answer"] = f"ours, but unreadable: {answer.reason}"
-    step["misses"] = list(near_misses(filter_.definition, line.header.body))
+        step["answer"] = "means nothing: a pattern matches, and an [[ignore]] takes it out"
     return step, None
 
 
+def _reads_its_files_only(definition: FilterDefinition) -> bool:
+    """Whether it knows its lines by the log in which they stand, and not by the program."""
+    return _ANY in definition.identifiers and not definition.reads_journal
+
+
 def _program(identifier: str) -> str:
-    return {"": "lines of no program", "*": "any program"}.get(identifier, identifier)
+    return {"": "lines of no program", _ANY: "any program"}.get(identifier, identifier)
 
 
 def _judged(engine: Engine, event: Event) -> Iterator[dict[str, Any]]:

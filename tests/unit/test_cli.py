@@ -79,6 +79,31 @@ def test_explain_says_why_a_line_is_missed(run, line, reason):
     assert "MISSED" in output
 
 
+UFW = (
+    "Nov 23 08:01:02 vm kernel: [UFW BLOCK] IN={} OUT={} SRC=192.0.2.1 DST=192.0.2.9 LEN=40 TOS=0x00 PREC=0x00"
+    " TTL=64 ID=1 PROTO=TCP SPT=4 DPT=22 WINDOW=1024 RES=0x00 SYN URGP=0"
+)
+
+
+def test_explain_calls_no_line_unreadable_that_another_filter_understands(run, folder):
+    """ulogd's filter reads any program's lines, in ulogd's own file; how far others got helps nobody then."""
+    (folder / "portward.toml").write_text('enabled = ["netfilter", "ufw", "ulogd"]\n')
+    status, output, _ = run("explain", UFW.format("eth0", ""))
+    assert (status, "unreadable" in output, "miss " in output) == (0, False, False)
+    assert "filter    ulogd: not ours: another filter understands it" in output
+    status, output, _ = run("explain", UFW.format("eth0", "") + " NEW=1")
+    assert status == 1
+    assert "filter    ulogd: ours in its own files only, but unreadable: no pattern understands it" in output
+
+
+def test_explain_says_what_an_ignore_takes_out(run):
+    """A pattern that matches to its end is no miss, and nothing that it wants is wanting."""
+    status, output, _ = run("explain", "--filter", "netfilter", UFW.format("eth0", ""))
+    assert status == 1
+    assert "filter    netfilter: means nothing: a pattern matches, and an [[ignore]] takes it out" in output
+    assert "pattern syn" not in output
+
+
 def test_explain_knows_the_ignore_file(run, folder):
     """A source that is never blocked is shown as such."""
     (folder / "ignore").write_text("198.51.100.0/24\n")
