@@ -113,7 +113,14 @@ def _run(options: argparse.Namespace) -> int:
     engine = _engine(site, ignored_by)
     is_understood = False
     for line in lines:
-        steps = explain_line(engine, line.rstrip("\r\n"), now, only=options.filter, ignored_by=ignored_by)
+        steps = explain_line(
+            engine,
+            line.rstrip("\r\n"),
+            now,
+            only=options.filter,
+            ignored_by=ignored_by,
+            max_line=site.correlator.max_line,
+        )
         if not steps["understood"] and options.filter is None and options.line != "-":
             steps["would_be_understood_by"] = list(_not_enabled(site, steps["line"], now))
         is_understood = is_understood or steps["understood"]

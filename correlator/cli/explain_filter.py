@@ -53,7 +53,7 @@ def explain_alone(options: argparse.Namespace, reference: str) -> int:
     if options.line == "-" and sys.stdin is None:
         complain("portward explain: standard input is closed, and no LINE was given")
         return _NO_INPUT
-    for number, (text, at) in enumerate(_lines(options), start=1):
+    for number, text, at in _lines(options):
         if text is None:
             complain(f"portward explain: input line {number}: {at}")
             _show("", {**_NOTHING, "error": at}, as_json=options.json)
@@ -81,23 +81,25 @@ def _parameters(options: list[str]) -> Iterator[tuple[str, str]]:
         yield name.strip(), value
 
 
-def _lines(options: argparse.Namespace) -> Iterator[tuple[str | None, Any]]:
-    """Yield (text, its time or None) of each line; (None, why) for one that is no such object."""
+def _lines(options: argparse.Namespace) -> Iterator[tuple[int, str | None, Any]]:
+    """Yield (number, text, its time or None) of each line; (number, None, why) for what is no such object."""
     is_json = options.input == "jsonl"
     if options.line != "-":
-        yield _parse(options.line) if is_json else (options.line, None)
+        yield (1, *_parse(options.line)) if is_json else (1, options.line, None)
         return
     if isinstance(sys.stdin, io.TextIOWrapper):
         # as logs are read: any bytes, and a line ends with a line feed alone
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+    number = 0
     while line := sys.stdin.readline(_LONGEST):  # one at a time: each is answered before the next is read
+        number += 1
         if len(line) == _LONGEST and not line.endswith("\n"):
             _skip_rest()
-            yield None, f"{_shown(line)}: longer than {_LONGEST} characters"
+            yield number, None, f"{_shown(line)}: longer than {_LONGEST} characters"
         elif not is_json:
-            yield line.rstrip("\r\n"), None
+            yield number, line.rstrip("\r\n"), None
         elif line.strip():
-            yield _parse(line)
+            yield number, *_parse(line)
 
 
 def _skip_rest() -> None:

@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 
 _FEW = 3
 _ANY = "*"
+_LONGEST_RECORD = 1 << 18  # as `reading` has it
 
 
 def explain_line(
-    engine: Engine, text: str, now: Micros, *, only: str | None, ignored_by: Callable[[Source], str | None]
+    engine: Engine,
+    text: str,
+    now: Micros,
+    *,
+    only: str | None,
+    ignored_by: Callable[[Source], str | None],
+    max_line: int,
 ) -> dict[str, Any]:
     """Return every step of one line, as data."""
     from correlator.lines.layout_definition import TEXT
@@ -48,7 +55,7 @@ def explain_line(
     for name, filter_ in engine.filters.items():
         if only is not None and name != only:
             continue
-        step, event = _ask(filter_, text, reading, now)
+        step, event = _ask(filter_, text, reading, now, max_line)
         steps["filters"].append(step)
         if event is not None:
             steps["understood"] = True
@@ -69,7 +76,17 @@ def _leave_out_misses(steps: list[dict[str, Any]]) -> None:
             step |= {"is_unreadable": False, "answer": "not ours: another filter understands it"}
 
 
-def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dict[str, Any], Event | None]:
+def _is_too_long(length: int, filter_: Filter, body: str, max_line: int) -> bool:
+    """Whether a line of so many bytes is never read by a filter: records may be longer than text."""
+    from correlator.lines.layouts import RECORD_BEGINS
+
+    is_record = filter_.layout.is_json and body.lstrip().startswith(RECORD_BEGINS)
+    return length > (max(max_line, _LONGEST_RECORD) if is_record else max_line)
+
+
+def _ask(
+    filter_: Filter, text: str, reading: Reading, now: Micros, max_line: int
+) -> tuple[dict[str, Any], Event | None]:
     from correlator.lines.syslog import format_instant
     from correlator.matching.filter_tests import make_line
     from correlator.matching.pattern_review import near_misses
@@ -79,6 +96,9 @@ def _ask(filter_: Filter, text: str, reading: Reading, now: Micros) -> tuple[dic
     if not filter_.wants(identifier):
         wanted = ", ".join(sorted(map(_program, filter_.definition.identifiers))) or _program("")
         step |= {"is_for": False, "answer": f"not ours: identifier {identifier!r}, it reads {wanted}"}
+        return step, None
+    if _is_too_long(len(text.encode("utf-8", "surrogateescape")), filter_, reading.header.body, max_line):
+        step["answer"] = f"not read: longer than {max_line} bytes (max_line), which is counted and shown"
         return step, None
     line = make_line(text, arrived=now, layout=filter_.layout)
     needs = (*filter_.needs(), *filter_.needs_of_logins())

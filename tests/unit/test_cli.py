@@ -104,6 +104,26 @@ def test_explain_says_what_an_ignore_takes_out(run):
     assert "pattern syn" not in output
 
 
+def test_explain_knows_how_long_a_line_may_be(run, folder):
+    """What the correlator counts as too long and never judges is no strike here either; a record may be longer."""
+    (folder / "portward.toml").write_text('enabled = ["web-exploits", "suricata-eve"]\n')
+    request = f"GET /../../../../etc/passwd?{'x' * 9000} HTTP/1.1"
+    access = f'192.0.2.1 - - [23/Nov/2026:08:01:02 +0000] "{request}" 404 5 "-" "-"'
+    status, output, _ = run("explain", access)
+    assert status == 1
+    assert "filter    web-exploits: not read: longer than 8192 bytes (max_line)" in output
+    alert = {"severity": 1, "signature": "x", "signature_id": 5, "url": request}
+    told = {
+        "event_type": "alert",
+        "src_ip": "192.0.2.1",
+        "dest_ip": "192.0.2.2",
+        "proto": "TCP",
+        "alert": alert,
+    }
+    status, output, _ = run("explain", json.dumps(told))
+    assert (status, "filter    suricata-eve: understood" in output) == (0, True)
+
+
 def test_explain_knows_the_ignore_file(run, folder):
     """A source that is never blocked is shown as such."""
     (folder / "ignore").write_text("198.51.100.0/24\n")

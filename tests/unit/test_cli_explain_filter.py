@@ -93,6 +93,14 @@ def test_a_bad_line_gets_one_answer_that_says_why(tmp_path, line, why):
     assert why in answers[1]["error"]
 
 
+def test_a_complaint_names_the_line_of_the_input(tmp_path):
+    """As an editor counts, with the blank lines that get no answer."""
+    done = _explain(
+        str(tmp_path / "x.conf"), "--input", "jsonl", lines=["", '{"line": "x"}', " ", "no"], folder=tmp_path
+    )
+    assert done.stderr.startswith("portward explain: input line 4: no: no JSON")
+
+
 def test_a_carriage_return_ends_no_line(tmp_path):
     """Only a line feed does, as in a log: else one line in would be two answers."""
     status, answers = _ask([{"line": " failed from 192.0.2.1"}, "a\rb"], folder=tmp_path)
