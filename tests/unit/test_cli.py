@@ -80,13 +80,13 @@ def test_explain_says_why_a_line_is_missed(run, line, reason):
 
 
 UFW = (
-    "Nov 23 08:01:02 vm kernel: [UFW BLOCK] IN={} OUT={} SRC=192.0.2.1 DST=192.0.2.9 LEN=40 TOS=0x00 PREC=0x00"
-    " TTL=64 ID=1 PROTO=TCP SPT=4 DPT=22 WINDOW=1024 RES=0x00 SYN URGP=0"
+    "Nov 23 08:01:02 vm kernel: [UFW BLOCK] IN={} OUT={} SRC=192.0.2.1 DST=192.0.2.9 LEN=40 TOS=0x00"
+    " PREC=0x00 TTL=64 ID=1 PROTO=TCP SPT=4 DPT=22 WINDOW=1024 RES=0x00 SYN URGP=0"
 )
 
 
 def test_explain_calls_no_line_unreadable_that_another_filter_understands(run, folder):
-    """ulogd's filter reads any program's lines, in ulogd's own file; how far others got helps nobody then."""
+    """The filter of ulogd reads any program's lines, in ulogd's own file; how far it got helps nobody."""
     (folder / "portward.toml").write_text('enabled = ["netfilter", "ufw", "ulogd"]\n')
     status, output, _ = run("explain", UFW.format("eth0", ""))
     assert (status, "unreadable" in output, "miss " in output) == (0, False, False)
@@ -105,7 +105,7 @@ def test_explain_says_what_an_ignore_takes_out(run):
 
 
 def test_explain_knows_how_long_a_line_may_be(run, folder):
-    """What the correlator counts as too long and never judges is no strike here either; a record may be longer."""
+    """What the correlator counts as too long is no strike here either; a record may be longer."""
     (folder / "portward.toml").write_text('enabled = ["web-exploits", "suricata-eve"]\n')
     request = f"GET /../../../../etc/passwd?{'x' * 9000} HTTP/1.1"
     access = f'192.0.2.1 - - [23/Nov/2026:08:01:02 +0000] "{request}" 404 5 "-" "-"'
