@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import IO
 
 from tests import journald as real
+from tests.site_folders import paths_table
 
 WHAT = "journal entry to its reader"
 IDLE = "idle, processor time"
 _SETTINGS = """
 [correlator]
 journal = "{journal}"
-[paths]
 {paths}
 [jail.knock]
 filters = ["knock"]
@@ -70,9 +70,7 @@ def measure(runs: int) -> dict[tuple[str, str], dict[str, list[float | None]]]:
 def _correlator(folder: Path, journal: Path) -> "subprocess.Popen[bytes]":
     for name in ("filters", "run", "state"):
         (folder / name).mkdir()
-    names = ("alert_log", "state", "run", "syslog", "ignore")
-    paths = "".join(f'{name} = "{folder}/{name}"\n' for name in names)
-    (folder / "portward.toml").write_text(_SETTINGS.format(journal=journal, paths=paths))
+    (folder / "portward.toml").write_text(_SETTINGS.format(journal=journal, paths=paths_table(folder)))
     (folder / "filters/knock.toml").write_text(_FILTER)
     process = subprocess.Popen(
         [sys.executable, "-m", "correlator", "correlate", "--config", str(folder)], stdout=subprocess.PIPE

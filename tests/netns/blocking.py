@@ -20,6 +20,7 @@ from correlator.errors import PortwardError
 from correlator.model import Outcome, parse_prefix
 from tests.netns.victim import serve
 from tests.peers.unpacked import Stage
+from tests.site_folders import ENFORCER_PATHS, paths_table
 
 ROOT = Path(__file__).resolve().parents[2]
 PORT = 22
@@ -46,10 +47,8 @@ class Site:
     ) -> None:
         self.lab, self.folder, self.actions = lab, folder, actions
         self._wait_until = wait_until
-        names = ("state", "run", "history", "blocked", "ignore", "alert_log")
-        paths = "".join(f'{name} = "{folder}/{name}"\n' for name in names)
         (folder / "portward.toml").write_text(
-            f'mode = "block"\n[paths]\n{paths}[enforcer]\nsync_every = "1s"\n'
+            f'mode = "block"\n{paths_table(folder, ENFORCER_PATHS)}[enforcer]\nsync_every = "1s"\n'
             f'[jail.scan]\nfilters = ["portsentry"]\nactions = {json.dumps(actions)}\n' + settings
         )
         with (folder / "said").open("w") as said:

@@ -7,6 +7,7 @@ import pytest
 
 from correlator.model import SECOND, parse_source
 from correlator.store.blocks import BlockState, BlockStore, NewBlock
+from tests.site_folders import ENFORCER_PATHS, paths_table
 
 SOURCE = "198.51.100.7"
 
@@ -17,10 +18,8 @@ def site(tmp_path):
     (tmp_path / "hosts.deny").write_text("# the site's own\nALL: 203.0.113.1\n")
     (tmp_path / "actions").mkdir()
     (tmp_path / "actions/denied.toml").write_text(f'kind = "hosts-deny"\nfile = "{tmp_path}/hosts.deny"\n')
-    names = ("state", "run", "history", "blocked", "ignore", "alert_log")
-    paths = "".join(f'{name} = "{tmp_path}/{name}"\n' for name in names)
     (tmp_path / "portward.toml").write_text(
-        f'mode = "block"\n[paths]\n{paths}[jail.scan]\nfilters = ["portsentry"]\n'
+        f'mode = "block"\n{paths_table(tmp_path, ENFORCER_PATHS)}[jail.scan]\nfilters = ["portsentry"]\n'
         'actions = ["nftables", "iptables", "denied"]\n'
     )
     return tmp_path

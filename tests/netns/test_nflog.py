@@ -17,6 +17,7 @@ from correlator.matching.filters import Filter
 from correlator.model import SECOND
 from tests.netns.packet_kinds import NOTHING, PACKETS, make_source
 from tests.netns.packet_rules import PREROUTING, log_table
+from tests.site_folders import paths_table
 
 GROUP = 5
 ICMP_ERROR = re.compile(r"PROTO=(?:ICMP TYPE=(?:3|4|5|11|12)|ICMPv6 TYPE=[1-4]) CODE=\d+$")
@@ -25,7 +26,6 @@ FILTER = Path(__file__).parents[2] / "filters/netfilter.toml"
 NOON = 1_795_400_000 * SECOND
 PROGRAM = """
 import sys
-from pathlib import Path
 from pathlib import Path
 from correlator.cli import main
 sys.exit(main(["probe", "--nflog", "--config", sys.argv[1]]))
@@ -38,9 +38,9 @@ class _PacketLog:
     def __init__(self, lab, folder, limit):
         self.folder = folder
         self.log = folder / "packets.log"
-        paths = "".join(f'{name} = "{folder}/{name}"\n' for name in ("alert_log", "state", "run", "ignore"))
         (folder / "portward.toml").write_text(
-            f"[probe]\nnflog = [{GROUP}, 6]\nlines_a_second = {limit}\n[paths]\n{paths}"
+            f"[probe]\nnflog = [{GROUP}, 6]\nlines_a_second = {limit}\n"
+            + paths_table(folder, ("alert_log", "state", "run", "ignore"))
         )
         notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         with notices:

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.peers import rsyslog as peer
+from tests.site_folders import paths_table
 
 pytestmark = [pytest.mark.netns, pytest.mark.skipif(not peer.is_there(), reason="no rsyslog: see make peer")]
 SETTINGS = """
@@ -43,9 +44,7 @@ def said(lab, rsyslog, tmp_path, wait_until):
         (folder / name).mkdir(parents=True)
     for form, log in rsyslog.logs.items():
         (folder / f"filters/{form}.toml").write_text(FILTER.format(log=log))
-    names = ("alert_log", "state", "run", "syslog", "ignore")
-    paths = "".join(f'{name} = "{folder}/{name}"\n' for name in names)
-    (folder / "portward.toml").write_text(f"[paths]\n{paths}{SETTINGS}")
+    (folder / "portward.toml").write_text(paths_table(folder) + SETTINGS)
     with (folder / "said").open("w") as output:
         process = lab.victim.popen(
             *(sys.executable, "-m", "correlator", "correlate", "--config", str(folder)), stdout=output

@@ -1,10 +1,12 @@
 """What several unit tests share: started things on fakes and files, and files that are not there yet."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from correlator.cli import main
+from tests.site_folders import paths_table
 from tests.unit.enforcer_bench import Bench, CarrierBench
 from tests.unit.tailed_site import TailedSite
 
@@ -33,3 +35,23 @@ def site(tmp_path: Path) -> Iterator[TailedSite]:
     made = TailedSite(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A configuration whose paths are all in the test's folder."""
+    (tmp_path / "portward.toml").write_text(
+        paths_table(tmp_path) + '[jail.portscan]\nfilters = ["portsentry"]\n'
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command with that configuration; returns status, standard output and standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        status = main([*arguments, "--config", str(folder)])
+        return status, *capsys.readouterr()
+
+    return call

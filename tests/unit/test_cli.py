@@ -8,33 +8,12 @@ import time
 
 import pytest
 
-from correlator.cli import build_parser, main
+from correlator.cli import build_parser
 from correlator.model import SECOND
 
 PROBE = (
     "Nov 22 14:29:22 vm portsentry[71]: attackalert: TCP SYN/Normal scan from host: {0}/{0} to TCP port: 1"
 )
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A configuration whose paths are all in the test's folder."""
-    paths = "\n".join(
-        f'{name} = "{tmp_path}/{name}"' for name in ("alert_log", "state", "run", "syslog", "ignore")
-    )
-    (tmp_path / "portward.toml").write_text(f'[paths]\n{paths}\n[jail.portscan]\nfilters = ["portsentry"]\n')
-    return tmp_path
-
-
-@pytest.fixture
-def run(folder, capsys):
-    """Run a command with that configuration; returns status, standard output and standard error."""
-
-    def call(*arguments):
-        status = main([*arguments, "--config", str(folder)])
-        return status, *capsys.readouterr()
-
-    return call
 
 
 def test_explain_shows_every_step(run):

@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from correlator.cli import main
 from correlator.config.filters import load_filter
 from correlator.matching.pattern_review import review_filter
 
@@ -68,16 +67,11 @@ SOURCES = {"sshd": "192.0.2.1", "nginx": "192.0.2.2", "gitea": "192.0.2.9", "mys
 
 
 @pytest.fixture
-def run(tmp_path, capsys):
-    """Run a command with an empty configuration; returns status, standard output and standard error."""
+def folder(tmp_path):
+    """A configuration with nothing but a place for filters."""
     (tmp_path / "portward.toml").write_text(f'[paths]\nstate = "{tmp_path}"\n')
     (tmp_path / "filters").mkdir()
-
-    def call(*arguments):
-        status = main([*arguments, "--config", str(tmp_path)])
-        return status, *capsys.readouterr()
-
-    return call
+    return tmp_path
 
 
 def test_a_failing_test_is_named_with_line_expected_and_got(run, tmp_path):

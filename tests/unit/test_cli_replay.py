@@ -7,10 +7,10 @@ import sqlite3
 
 import pytest
 
-from correlator.cli import main
 from correlator.cli.progress import Progress, format_progress, format_seconds
 from correlator.config.replay_site import load_replay_site, readers_of
 from tests import journald as real
+from tests.site_folders import paths_table
 
 HEADER = "2026-11-22T14:{:02}:00+00:00 vm {}[7]: "
 PROBE = HEADER + "attackalert: Connect from host: {}/{} to TCP port: 79\n"
@@ -22,24 +22,16 @@ FAILED = HEADER + "Failed password for root from {} port 4242 ssh2\n"
 @pytest.fixture
 def folder(tmp_path):
     """A configuration whose paths are all in the test's folder, with one jail."""
-    paths = "\n".join(
-        f'{name} = "{tmp_path}/{name}"' for name in ("alert_log", "state", "run", "syslog", "ignore")
-    )
     (tmp_path / "portward.toml").write_text(
-        f'[paths]\n{paths}\n[jail.scan]\nfilters = ["portsentry"]\nthreshold = 3\nspan = "10m"\n'
+        paths_table(tmp_path) + '[jail.scan]\nfilters = ["portsentry"]\nthreshold = 3\nspan = "10m"\n'
     )
     return tmp_path
 
 
 @pytest.fixture
-def run(folder, capsys):
-    """Run a command with that configuration; returns status, standard output and standard error."""
-
-    def call(*arguments):
-        status = main(["replay", *map(str, arguments), "--config", str(folder)])
-        return status, *capsys.readouterr()
-
-    return call
+def replay(run):
+    """Replay with that configuration; returns status, standard output and standard error."""
+    return lambda *arguments: run("replay", *map(str, arguments))
 
 
 @pytest.fixture
@@ -54,9 +46,9 @@ def log(folder):
     return path
 
 
-def test_it_prints_who_would_have_been_blocked_when_and_why(run, log):
+def test_it_prints_who_would_have_been_blocked_when_and_why(replay, log):
     """One line a block, the line that led to it, and the counts."""
-    status, output, errors = run(log)
+    status, output, errors = replay(log)
     assert (status, errors) == (0, "")
     lines = output.splitlines()
     assert lines[0] == (
@@ -70,9 +62,9 @@ def test_it_prints_who_would_have_been_blocked_when_and_why(run, log):
     assert lines[-1].startswith("unreadable: portsentry: not an address: '192.0.2.777': 2026-11-22T14:08:00")
 
 
-def test_it_prints_one_object_for_programs(run, log):
+def test_it_prints_one_object_for_programs(replay, log):
     """Decisions with all their evidence, and the counts."""
-    status, output, _ = run(log, "--json")
+    status, output, _ = replay(log, "--json")
     found = json.loads(output)
     assert (status, found["schema"], found["kind"]) == (0, 1, "replay")
     (block,) = found["decisions"]
@@ -82,46 +74,46 @@ def test_it_prints_one_object_for_programs(run, log):
     assert found["jails"][0]["denied_already"] == 3
     assert found["unreadable"][0]["reason"] == "not an address: '192.0.2.777'"
     log.write_text(FAILED.format(9, "sshd", "192.0.2.6"))
-    status, output, _ = run(log, "--json", "--jail", "scan")
+    status, output, _ = replay(log, "--json", "--jail", "scan")
     assert (status, json.loads(output)["decisions"]) == (1, [])
 
 
-def test_nothing_is_touched(run, log, folder):
+def test_nothing_is_touched(replay, log, folder):
     """No database, no status file, no request: a replay leaves what it found."""
     before = sorted(path.name for path in folder.iterdir())
-    run(log)
+    replay(log)
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
-def test_packed_and_rotated_logs_are_one(run, folder):
+def test_packed_and_rotated_logs_are_one(replay, folder):
     """Whatever the order in which they are named."""
     lines = [PROBE.format(minute, "portsentry", "192.0.2.9", "192.0.2.9") for minute in range(3)]
     (folder / "x.log").write_text(lines[2])
     (folder / "x.log.1").write_text(lines[1])
     (folder / "x.log.2.gz").write_bytes(gzip.compress(lines[0].encode()))
-    status, output, _ = run(folder / "x.log", folder / "x.log.1", folder / "x.log.2.gz")
+    status, output, _ = replay(folder / "x.log", folder / "x.log.1", folder / "x.log.2.gz")
     assert status == 0
     assert output.startswith("2026-11-22T14:02:00Z  block source=192.0.2.9")
 
 
-def test_a_filter_that_is_not_in_use_brings_its_own_jail(run, log):
+def test_a_filter_that_is_not_in_use_brings_its_own_jail(replay, log):
     """`--filter sshd` answers on a machine where nothing is enabled."""
     text = "".join(FAILED.format(minute, "sshd", "192.0.2.6") for minute in range(10, 16))
     log.write_text(text)
-    assert run(log)[0] == 1
-    status, output, _ = run(log, "--filter", "sshd")
+    assert replay(log)[0] == 1
+    status, output, _ = replay(log, "--filter", "sshd")
     assert status == 0
     assert "block source=192.0.2.6 jail=sshd " in output
 
 
-def test_a_filter_may_be_a_path(run, folder, log):
+def test_a_filter_may_be_a_path(replay, folder, log):
     """With the jail that it recommends."""
     path = folder / "mine.toml"
     path.write_text(
         'identifiers = ["portsentry"]\n[jail]\nthreshold = 2\n'
         "[[pattern]]\nname = 'x'\nregex = '''from host: \\S+/(?P<source>[0-9.]+) to'''\n"
     )
-    status, output, _ = run(log, "--filter", path)
+    status, output, _ = replay(log, "--filter", path)
     assert (status, output.count("  block source=")) == (0, 2)
     assert "jail=mine " in output
 
@@ -137,38 +129,38 @@ def test_a_filter_may_be_a_path(run, folder, log):
         (("--compare", "/nowhere.toml"), "/nowhere.toml: file: got No such file or directory"),
     ],
 )
-def test_what_is_not_there_is_named(run, log, arguments, expected):
+def test_what_is_not_there_is_named(replay, log, arguments, expected):
     """With what comes nearest."""
-    status, output, errors = run(log, *arguments)
+    status, output, errors = replay(log, *arguments)
     assert (status, output) == (78, "")
     assert expected in errors
 
 
-def test_a_log_that_nobody_reads_is_named(run, folder):
+def test_a_log_that_nobody_reads_is_named(replay, folder):
     """It says how to name a filter for it; a file that is not there is an error of its own."""
     (folder / "portward.toml").write_text("")
     (folder / "x.log").write_text("x\n")
-    status, output, errors = run(folder / "x.log")
+    status, output, errors = replay(folder / "x.log")
     assert (status, output) == (2, "")
     assert "x.log: read by no filter in use (none); name one with --filter" in errors
-    status, _, errors = run(folder / "none.log")
+    status, _, errors = replay(folder / "none.log")
     assert (status, "No such file or directory" in errors) == (74, True)
 
 
-def test_a_damaged_log_is_an_error_after_all_that_could_be_read(run, folder, log):
+def test_a_damaged_log_is_an_error_after_all_that_could_be_read(replay, folder, log):
     """What was decided until then is printed."""
     packed = gzip.compress(log.read_bytes() + b"noise " * 9 + bytes(range(256)) * 99)
     (folder / "x.gz").write_bytes(packed[:-200])
-    status, output, _ = run(folder / "x.gz")
+    status, output, _ = replay(folder / "x.gz")
     assert status == 65
     assert "damaged after byte" in output
 
 
-def test_a_comparison_tells_what_another_setting_changes(run, folder, log):
+def test_a_comparison_tells_what_another_setting_changes(replay, folder, log):
     """Who would be added, and who earlier; the rest of the configuration stays."""
     other = folder / "other.toml"
     other.write_text((folder / "portward.toml").read_text().replace("threshold = 3", "threshold = 2"))
-    status, output, _ = run(log, "--compare", other)
+    status, output, _ = replay(log, "--compare", other)
     assert status == 0
     assert output.splitlines()[:5] == [
         "added     192.0.2.8  2026-11-22T14:07:00Z by jail scan, until 2026-11-22T15:07:00Z",
@@ -177,7 +169,7 @@ def test_a_comparison_tells_what_another_setting_changes(run, folder, log):
         "then      2 blocks of 2 sources",
         "sources   1 added, 0 removed, 1 earlier, 0 later, 0 otherwise, 0 as now",
     ]
-    found = json.loads(run(log, "--compare", other, "--json")[1])
+    found = json.loads(replay(log, "--compare", other, "--json")[1])
     assert [(change["kind"], change["source"]) for change in found["changes"]] == [
         ("added", "192.0.2.8"),
         ("earlier", "192.0.2.9"),
@@ -185,17 +177,17 @@ def test_a_comparison_tells_what_another_setting_changes(run, folder, log):
     assert (found["before"]["blocks"], found["after"]["blocks"]) == (1, 2)
 
 
-def test_a_comparison_with_another_folder(run, tmp_path_factory, log):
+def test_a_comparison_with_another_folder(replay, tmp_path_factory, log):
     """All of it is the other's."""
     other = tmp_path_factory.mktemp("other")
     (other / "portward.toml").write_text('[jail.scan]\nfilters = ["portsentry"]\nthreshold = 9\n')
-    output = run(log, "--compare", other)[1]
+    output = replay(log, "--compare", other)[1]
     assert output.startswith("removed   192.0.2.9")
 
 
-def test_a_comparison_cannot_read_a_pipe_twice(run):
+def test_a_comparison_cannot_read_a_pipe_twice(replay):
     """It is said before anything is read."""
-    status, _, errors = run("-", "--compare", "x.toml")
+    status, _, errors = replay("-", "--compare", "x.toml")
     assert (status, "standard input can be read once" in errors) == (2, True)
 
 
@@ -221,24 +213,24 @@ def test_who_reads_a_log(folder):
     assert readers_of("/var/log/auth.log", filters, asked=["web"]) == ["web"]
 
 
-def test_an_ignored_source_is_not_blocked_in_a_replay_either(run, log, folder):
+def test_an_ignored_source_is_not_blocked_in_a_replay_either(replay, log, folder):
     """The lists are those of now."""
     (folder / "ignore").write_text("192.0.2.9\n")
-    status, output, _ = run(log)
+    status, output, _ = replay(log)
     assert (status, output.splitlines()[0]) == (0, "0 blocks of 0 sources")
 
 
-def test_the_database_of_a_running_correlator_is_not_opened(run, log, folder):
+def test_the_database_of_a_running_correlator_is_not_opened(replay, log, folder):
     """Strikes that wait there are no part of an old log."""
     (folder / "state").mkdir()
     with sqlite3.connect(folder / "state/correlator.sqlite") as database:
         database.execute("CREATE TABLE strike (other TEXT)")
     database.close()
-    assert run(log)[0] == 0
+    assert replay(log)[0] == 0
 
 
 @pytest.mark.skipif(WHY_NO_JOURNALD is not None, reason=WHY_NO_JOURNALD or "")
-def test_a_journal_file_is_replayed(run, folder):
+def test_a_journal_file_is_replayed(replay, folder):
     """Its entries, by the fields that journald vouches for; beside a file that has one of them too."""
     pytest.importorskip("systemd.journal", reason="python3-systemd is not installed")
     (folder / "filters").mkdir()
@@ -251,11 +243,11 @@ def test_a_journal_file_is_replayed(run, folder):
             daemon.write("from 192.0.2.9", SYSLOG_IDENTIFIER="knockd", SYSLOG_PID=str(number))
         daemon.settle()
         files = daemon.files()
-    status, output, _ = run(*files, "--filter", "knock")
+    status, output, _ = replay(*files, "--filter", "knock")
     assert status == 0
     assert "block source=192.0.2.9 jail=knock strikes=3" in output
     (folder / "x.log").write_text(f"{output.splitlines()[1].split('  [')[0].strip()}\n")
-    found = json.loads(run(*files, folder / "x.log", "--filter", "knock", "--json")[1])
+    found = json.loads(replay(*files, folder / "x.log", "--filter", "knock", "--json")[1])
     assert (found["blocks"], sum(file["duplicates"] for file in found["files"])) == (1, 1)
 
 

@@ -25,16 +25,6 @@ NOBODY = 65534
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A configuration whose paths are all in the test's folder."""
-    paths = "\n".join(
-        f'{name} = "{tmp_path}/{name}"' for name in ("alert_log", "state", "run", "syslog", "ignore")
-    )
-    (tmp_path / "portward.toml").write_text(f'[paths]\n{paths}\n[jail.portscan]\nfilters = ["portsentry"]\n')
-    return tmp_path
-
-
-@pytest.fixture
 def spawn(folder):
     """Run a command as a process of its own: `spawn("why", "::1", redirect=">&-")`."""
     program = (sys.executable, "-P", "-m", "correlator")

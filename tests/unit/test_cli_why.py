@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from correlator.cli import main
 from correlator.counting.jail_definition import Count
 from correlator.counting.jails import Jail, JailDefinition, Key
 from correlator.model import SECOND, Event, Evidence, Outcome, OutcomeKind, parse_source
 from correlator.store.state import State
+from tests.site_folders import paths_table
 
 ADDRESS = "198.51.100.9"
 
@@ -19,27 +19,13 @@ ADDRESS = "198.51.100.9"
 @pytest.fixture
 def folder(tmp_path):
     """A configuration whose paths are all in the test's folder, with a jail by source and one by account."""
-    paths = "\n".join(
-        f'{name} = "{tmp_path}/{name}"' for name in ("alert_log", "state", "run", "syslog", "ignore")
-    )
     (tmp_path / "portward.toml").write_text(
-        f"[paths]\n{paths}\n"
-        '[jail.scan]\nfilters = ["portsentry"]\nthreshold = 3\nspan = "10m"\nspoofable_a_minute = 0\n'
+        paths_table(tmp_path)
+        + '[jail.scan]\nfilters = ["portsentry"]\nthreshold = 3\nspan = "10m"\nspoofable_a_minute = 0\n'
         '[jail.account]\nfilters = ["sshd"]\nkey = "user"\nthreshold = 5\nspan = "10m"\nmode = "block"\n'
     )
     (tmp_path / "state/correlator").mkdir(parents=True)
     return tmp_path
-
-
-@pytest.fixture
-def run(folder, capsys):
-    """Run a command with that configuration; returns status, standard output and standard error."""
-
-    def call(*arguments):
-        status = main([*arguments, "--config", str(folder)])
-        return status, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from correlator.config.site import load_site
 from correlator.settings import CorrelatorSettings, EnforcerSettings, Paths, ProbeSettings
-from tests.unit.site_folders import write_site
+from tests.site_folders import write_site
 
 ROOT = Path(__file__).parents[2]
 

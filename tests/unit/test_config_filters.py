@@ -7,7 +7,7 @@ import pytest
 from correlator.config.filters import load_filter
 from correlator.config.substitution import Substitution, SubstitutionError
 from correlator.matching.filter_definition import Condition
-from tests.unit.site_folders import write_site
+from tests.site_folders import write_site
 
 WEB = """
 identifiers = ["web"]

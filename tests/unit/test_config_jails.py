@@ -9,7 +9,7 @@ from correlator.config.site import load_site
 from correlator.counting.jail_definition import MOST_KINDS
 from correlator.counting.jails import Count, Key
 from correlator.model import SECOND
-from tests.unit.site_folders import KNOCK, write_site
+from tests.site_folders import KNOCK, write_site
 
 ROOT = Path(__file__).parents[2]
 

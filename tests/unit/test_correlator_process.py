@@ -16,6 +16,7 @@ from correlator.cli import main
 from correlator.config.site import load_site
 from correlator.lines.syslog import format_instant
 from tests import journald as real
+from tests.site_folders import paths_table
 
 FILTER = """
 identifiers = ["knockd"]
@@ -45,10 +46,10 @@ class _Correlator:
 
     def configure(self, threshold=3, journal="off", files='"{folder}/knock.log"', key="journal = []"):
         """Write all files anew."""
-        names = ("alert_log", "state", "run", "syslog", "ignore")
-        paths = "".join(f'{name} = "{self.folder}/{name}"\n' for name in names)
         (self.folder / "portward.toml").write_text(
-            f'[correlator]\njournal = "{journal}"\n[paths]\n{paths}{JAIL.format(threshold=threshold)}'
+            f'[correlator]\njournal = "{journal}"\n'
+            + paths_table(self.folder)
+            + JAIL.format(threshold=threshold)
         )
         text = FILTER.format(files=files.format(folder=self.folder), journal=key)
         (self.folder / "filters/knock.toml").write_text(text)

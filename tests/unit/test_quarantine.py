@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from correlator.cli import main
+from tests.site_folders import paths_table
 
 SLOW = """
 identifiers = ["knockd"]
@@ -34,11 +35,8 @@ def correlate(tmp_path):
         (tmp_path / name).mkdir()
     for name, text in (("slow", SLOW), ("sound", SOUND)):
         (tmp_path / f"filters/{name}.toml").write_text(text.format(log=tmp_path / "knock.log"))
-    paths = "".join(
-        f'{name} = "{tmp_path}/{name}"\n' for name in ("alert_log", "state", "run", "syslog", "ignore")
-    )
     (tmp_path / "portward.toml").write_text(
-        f'enabled = ["slow", "sound"]\n[correlator]\npattern_timeout = "20ms"\n[paths]\n{paths}'
+        'enabled = ["slow", "sound"]\n[correlator]\npattern_timeout = "20ms"\n' + paths_table(tmp_path)
     )
     (tmp_path / "knock.log").write_text("")
     command = [sys.executable, "-m", "correlator", "correlate", "--config", str(tmp_path)]

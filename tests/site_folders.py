@@ -1,7 +1,9 @@
-"""Folders of settings for tests of what users write."""
+"""Folders of settings: what users write, and a site whose files all stand in the test's own folder."""
 
 from correlator.config.site import load_site
 
+PATHS = ("alert_log", "state", "run", "syslog", "ignore")
+ENFORCER_PATHS = ("state", "run", "history", "blocked", "ignore", "alert_log")
 KNOCK = """
 [jail]
 threshold = 4
@@ -22,3 +24,8 @@ def write_site(folder, text, **files):
         path.parent.mkdir(exist_ok=True)
         path.write_text(content)
     return load_site(folder)
+
+
+def paths_table(folder, names=PATHS):
+    """Return the table of portward.toml that has these files and folders of ours stand in `folder`."""
+    return "[paths]\n" + "".join(f'{name} = "{folder}/{name}"\n' for name in names)
