@@ -8,17 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.package import container
+from tests.package import container, living
 from tests.package.container import Machine, unpack
-from tests.package.living import (
-    SCANNER,
-    enable_actions,
-    enforcer_user,
-    install,
-    join_scanner,
-    journal_of,
-    knock,
-)
 
 pytestmark = pytest.mark.package
 
@@ -62,8 +53,8 @@ def machine(
     root = unpack(furnished, tmp_path / "root")
     shutil.copy(package, root / "root/new.deb")
     made = Machine(root, wait_until)
-    join_scanner(made)
-    install(made, "new")
+    living.join_scanner(made)
+    living.install(made, "new")
     yield made
     made.close()
     shutil.rmtree(root)
@@ -73,9 +64,9 @@ def wait_for_ending(machine: Machine, action: str) -> None:
     """Wait until the enforcer says that it is done; show all that it said where it does not."""
     line = f"action={action} ending=done"
     try:
-        machine.wait(lambda: line in journal_of(machine), 60, what=line)
+        machine.wait(lambda: line in living.journal_of(machine), 60, what=line)
     except BaseException:
-        print(journal_of(machine))
+        print(living.journal_of(machine))
         raise
 
 
@@ -87,9 +78,9 @@ def test_mail_is_delivered(machine: Machine, server: str) -> None:
         machine.run("sh", "-ec", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/postfix_*.deb")
         machine.run("postconf", "-e", "inet_interfaces=loopback-only", "mydestination=localhost,$myhostname")
         machine.run("sh", "-ec", "echo 'root: mail' >> /etc/aliases; newaliases; systemctl restart postfix")
-    assert "mail needs root" in enable_actions(machine, "nftables", "mail")
-    assert enforcer_user(machine) == "root"
-    assert knock(machine, 79) == "ConnectionRefusedError"
+    assert "mail needs root" in living.enable_actions(machine, "nftables", "mail")
+    assert living.enforcer_user(machine) == "root"
+    assert living.knock(machine, 79) == "ConnectionRefusedError"
     wait_for_ending(machine, "mail")
     box = machine.root / "var/mail/mail"
     try:
@@ -98,7 +89,7 @@ def test_mail_is_delivered(machine: Machine, server: str) -> None:
         print(machine.run("sh", "-c", "mailq; cat /var/log/exim4/*log; journalctl --no-pager").stdout)
         raise
     machine.wait(lambda: "request" in box.read_text(), what="it is there as a whole")
-    assert f"Subject: [portward] {SCANNER} blocked by portscan" in box.read_text()
+    assert f"Subject: [portward] {living.SCANNER} blocked by portscan" in box.read_text()
     assert "attackalert: TCP SYN/Normal scan" in re.sub(r"\n {9}", "", box.read_text())
 
 
@@ -106,11 +97,11 @@ def test_a_webhook_needs_no_root(machine: Machine) -> None:
     """The enforcer stays its own user, and curl gets out of its sandbox."""
     (machine.root / "root/server.py").write_text(HOOK_SERVER)
     server = machine.popen("python3", "/root/server.py")
-    assert "needs root" not in enable_actions(machine, "nftables", "webhook")
-    assert enforcer_user(machine) == "portward-enforcer"
-    knock(machine, 79)
+    assert "needs root" not in living.enable_actions(machine, "nftables", "webhook")
+    assert living.enforcer_user(machine) == "portward-enforcer"
+    living.knock(machine, 79)
     wait_for_ending(machine, "webhook")
-    assert f'"source": "{SCANNER}"' in (machine.root / "root/told").read_text()
+    assert f'"source": "{living.SCANNER}"' in (machine.root / "root/told").read_text()
     machine.run("pkill", "--full", "/root/server.py")
     server.communicate()
 
@@ -121,19 +112,19 @@ def test_firewalld_is_asked_over_its_bus(machine: Machine) -> None:
     machine.run("systemctl", "start", "firewalld")
     machine.run("firewall-cmd", "--zone=public", "--set-target=ACCEPT", "--permanent")
     machine.run("firewall-cmd", "--reload")
-    assert "firewalld needs root" in enable_actions(machine, "firewalld")
-    assert knock(machine, 79) == "ConnectionRefusedError"
+    assert "firewalld needs root" in living.enable_actions(machine, "firewalld")
+    assert living.knock(machine, 79) == "ConnectionRefusedError"
     wait_for_ending(machine, "firewalld")
-    assert knock(machine, 80) == "TimeoutError"
+    assert living.knock(machine, 80) == "TimeoutError"
     machine.run("firewall-cmd", "--reload")
-    assert knock(machine, 81) == "ConnectionRefusedError"
+    assert living.knock(machine, 81) == "ConnectionRefusedError"
     sources = ("firewall-cmd", "--zone=drop", "--list-sources")
     machine.run("systemctl", "reload", "portward-enforcer")
-    machine.wait(lambda: SCANNER in machine.run(*sources).stdout, 60, what="it is mended")
-    assert knock(machine, 82) == "TimeoutError"
+    machine.wait(lambda: living.SCANNER in machine.run(*sources).stdout, 60, what="it is mended")
+    assert living.knock(machine, 82) == "TimeoutError"
     machine.run("portward", "release", "--all")
-    machine.wait(lambda: SCANNER not in machine.run(*sources).stdout, 60, what="the source is let in")
-    assert knock(machine, 83) == "ConnectionRefusedError"
+    machine.wait(lambda: living.SCANNER not in machine.run(*sources).stdout, 60, what="the source is let in")
+    assert living.knock(machine, 83) == "ConnectionRefusedError"
 
 
 def test_shorewall_keeps_its_state_where_the_unit_may_write(machine: Machine) -> None:
@@ -144,12 +135,12 @@ def test_shorewall_keeps_its_state_where_the_unit_may_write(machine: Machine) ->
     (folder / "policy").write_text("$FW all ACCEPT\nnet all ACCEPT\nall all REJECT\n")
     machine.run("systemctl", "unmask", "shorewall")
     machine.run("systemctl", "start", "shorewall")
-    assert "shorewall needs root" in enable_actions(machine, "shorewall")
-    assert knock(machine, 79) == "ConnectionRefusedError"
+    assert "shorewall needs root" in living.enable_actions(machine, "shorewall")
+    assert living.knock(machine, 79) == "ConnectionRefusedError"
     wait_for_ending(machine, "shorewall")
     machine.run("systemctl", "restart", "shorewall")
-    assert knock(machine, 80) == "TimeoutError"
+    assert living.knock(machine, 80) == "TimeoutError"
     machine.run("portward", "release", "--all")
     chain = ("iptables", "-S", "dynamic")
-    machine.wait(lambda: SCANNER not in machine.run(*chain).stdout, 60, what="the source is let in")
-    assert knock(machine, 81) == "ConnectionRefusedError"
+    machine.wait(lambda: living.SCANNER not in machine.run(*chain).stdout, 60, what="the source is let in")
+    assert living.knock(machine, 81) == "ConnectionRefusedError"

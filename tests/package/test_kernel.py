@@ -5,21 +5,7 @@ The processor is imitated: a minute to boot, and everything ten times as slow as
 
 import pytest
 
-from tests.package.living import (
-    SCANNER,
-    SERVICES,
-    SETTINGS,
-    actions_with_rights,
-    active,
-    blocked,
-    choose_every_mode,
-    install,
-    join_scanner,
-    journal_of,
-    knock,
-    process_of,
-    whole_life,
-)
+from tests.package import living
 from tests.package.virtual import VirtualMachine
 
 pytestmark = pytest.mark.package
@@ -43,7 +29,7 @@ def machine(disk, tmp_path, wait_until):
     made = VirtualMachine(disk, tmp_path, wait_until)
     try:
         assert made.read("/sys/module/apparmor/parameters/enabled") == "Y\n"
-        join_scanner(made)
+        living.join_scanner(made)
         yield made
     finally:
         made.close()
@@ -59,27 +45,29 @@ def denials(machine):
 
 def confinement_of(machine, unit):
     """The profile that a unit's process runs under."""
-    return machine.read(f"/proc/{process_of(machine, unit)}/attr/current").strip()
+    return machine.read(f"/proc/{living.process_of(machine, unit)}/attr/current").strip()
 
 
 def test_the_package_lives_confined(machine):
     """From installation to purge, with every process under its profile and none of them in its way."""
-    whole_life(machine)
+    living.whole_life(machine)
     assert denials(machine) == []
 
 
 def test_actions_have_their_rights_under_their_profile(machine):
     """Firewalls, wrappers, ufw and an imported PortSentry's commands."""
-    actions_with_rights(machine)
+    living.actions_with_rights(machine)
     assert denials(machine) == []
 
 
 def test_profiles_are_enforced_and_hold(machine):
     """Each process runs under its own; what none needs is denied even to root under it."""
-    install(machine, "new")
-    names = [unit.removesuffix(".service") for unit in SERVICES]
-    assert [confinement_of(machine, unit) for unit in SERVICES] == [f"{name} (enforce)" for name in names]
-    choose_every_mode(machine)
+    living.install(machine, "new")
+    names = [unit.removesuffix(".service") for unit in living.SERVICES]
+    assert [confinement_of(machine, unit) for unit in living.SERVICES] == [
+        f"{name} (enforce)" for name in names
+    ]
+    living.choose_every_mode(machine)
     assert denials(machine) == []
     for profile, forbidden in (
         ("portward-probe", START.format("/bin/sh")),
@@ -100,48 +88,52 @@ def test_profiles_are_enforced_and_hold(machine):
 
 def test_the_kernels_log_its_groups_and_a_vlan_reach_us(machine):
     """Rules that log to the kernel's log or to a group, and a device of a VLAN, all on the real thing."""
-    install(machine, "new")
+    living.install(machine, "new")
     machine.write("/etc/portward/jails.d/debian.toml", 'enabled = ["netfilter"]\n')
-    settings = machine.read(SETTINGS).partition("[jail.portscan]")[0]
-    machine.write(SETTINGS, settings.replace("[probe]", "[probe]\nnflog = [5]"))
+    settings = machine.read(living.SETTINGS).partition("[jail.portscan]")[0]
+    machine.write(living.SETTINGS, settings.replace("[probe]", "[probe]\nnflog = [5]"))
     machine.run("nft", "-f", "-", stdin=RULES)
     machine.run("portward", "enable")
     machine.run("systemctl", "enable", "--now", PACKET_LOG)
     assert confinement_of(machine, PACKET_LOG) == "portward-packet-log (enforce)"
-    status = machine.read(f"/proc/{process_of(machine, PACKET_LOG)}/status")
+    status = machine.read(f"/proc/{living.process_of(machine, PACKET_LOG)}/status")
     assert "CapEff:\t0000000000000000\n" in status
 
     for port in range(1000, 1006):
-        knock(machine, port)
-    machine.wait(lambda: SCANNER in blocked(machine), what="six lines of the kernel's log block")
+        living.knock(machine, port)
+    machine.wait(
+        lambda: living.SCANNER in living.blocked(machine), what="six lines of the kernel's log block"
+    )
     log = machine.run("journalctl", "--no-pager", "--output=cat", "_TRANSPORT=kernel").stdout
     assert "drop: IN=inside OUT= MAC=" in log
-    assert f"block source={SCANNER} jail=netfilter " in journal_of(machine)
+    assert f"block source={living.SCANNER} jail=netfilter " in living.journal_of(machine)
     machine.run("portward", "release", "--all")
 
     for port in range(1021, 1027):
-        knock(machine, port)
-    machine.wait(lambda: SCANNER in blocked(machine), what="six packets of the group block")
+        living.knock(machine, port)
+    machine.wait(lambda: living.SCANNER in living.blocked(machine), what="six packets of the group block")
     assert "kernel: group: IN=inside OUT= MAC=" in machine.read("/var/log/portward/packets.log")
     assert machine.run("portward", "status").returncode == 0
     machine.run("portward", "release", "--all")
     machine.run("logrotate", "--force", "/etc/logrotate.d/portward")
-    knock(machine, 1030)
+    living.knock(machine, 1030)
     machine.wait(lambda: "DPT=1030" in machine.read("/var/log/portward/packets.log"), what="a new file")
 
     machine.write("/etc/portward/jails.d/debian.toml", "enabled = []\n")
-    machine.write(SETTINGS, machine.read(SETTINGS) + '[jail.portscan]\nfilters = ["portsentry"]\n')
-    machine.run("systemctl", "reload", *SERVICES)
+    machine.write(
+        living.SETTINGS, machine.read(living.SETTINGS) + '[jail.portscan]\nfilters = ["portsentry"]\n'
+    )
+    machine.run("systemctl", "reload", *living.SERVICES)
     for inside in ("", "scanner"):
         ip = ("ip", "-n", inside) if inside else ("ip",)
         device, address = ("outside", "198.51.100.2/24") if inside else ("inside", "198.51.100.1/24")
         machine.run(*ip, "link", "add", "link", device, "name", "v5", "type", "vlan", "id", "5")
         machine.run(*ip, "address", "add", address, "dev", "v5")
         machine.run(*ip, "link", "set", "v5", "up")
-    assert knock(machine, 79, "198.51.100.1") == "ConnectionRefusedError"
-    machine.wait(lambda: "198.51.100.2" in blocked(machine), what="a scanner in a VLAN is blocked")
+    assert living.knock(machine, 79, "198.51.100.1") == "ConnectionRefusedError"
+    machine.wait(lambda: "198.51.100.2" in living.blocked(machine), what="a scanner in a VLAN is blocked")
     alerts = machine.read("/var/log/portward/alert.log")
     assert alerts.count("from host: 198.51.100.2/198.51.100.2 to TCP port: 79") == 1
-    assert knock(machine, 80, "198.51.100.1") == "TimeoutError"
-    assert active(machine) == ["active"] * 4, journal_of(machine)
+    assert living.knock(machine, 80, "198.51.100.1") == "TimeoutError"
+    assert living.active(machine) == ["active"] * 4, living.journal_of(machine)
     assert denials(machine) == []
