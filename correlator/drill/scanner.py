@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from types import TracebackType
 from typing import Self
 
 from correlator.drill.lab import SCANNER4, SCANNER6, SCANNER_DEVICE, VICTIM4, VICTIM_DEVICE, Lab
@@ -44,9 +43,7 @@ class Scanner:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         self.close()
 
     def route(

@@ -33,6 +33,7 @@ from correlator.model import SECOND, Chunk, Micros
 from correlator.tailers.opened import OpenFile, Position, open_file
 from correlator.tailers.piece import Piece
 from correlator.tailers.rotation import Found, Sibling, close_unused, find_siblings, match_positions
+from correlator.tailers.trouble import NOT_THERE, Troubled
 
 _LEAST_BYTES, _FIRST_BYTES, _READ_BYTES = 1 << 8, 1 << 13, 1 << 18
 _RETIRE_AFTER: Micros = 10 * SECOND
@@ -42,10 +43,9 @@ _MAX_LINE_BYTES = 1 << 18
 _SEEN_HEADS = 64
 _AT_FIRST_READ: Micros = 0
 _ETC = Path("/etc")
-_NOT_THERE = "not there"
 
 
-class FileTailer:
+class FileTailer(Troubled):
     """One followed path. Call `read` whenever something may have changed; it never blocks.
 
     Without `positions` (never seen) it starts at the end of what is there now, and at the start of a file
@@ -83,8 +83,6 @@ class FileTailer:
         self.losses = 0
         """Files of which lines may have been lost: the rest is nowhere to be found, or cannot be read."""
         self.lost_position = False
-        self._loss = ""
-        self._trouble = ""
         self._files: list[OpenFile] = []
         self._awaited: tuple[Position, ...] = ()
         """Positions of a file that could not be opened yet, for want of a mount or a permission."""
@@ -98,16 +96,6 @@ class FileTailer:
             self._resume(positions)
         else:
             self._open_first(lay_there, at_end=positions is None and not from_start)
-
-    @property
-    def trouble(self) -> str:
-        """Why the file cannot be read just now, else what was lost last; empty where all is well."""
-        return self._trouble or self._loss
-
-    @property
-    def state(self) -> str:
-        """`following`, `waiting` for it to appear, or `refused`."""
-        return {"": "following", _NOT_THERE: "waiting"}.get(self._trouble, "refused")
 
     @property
     def positions(self) -> tuple[Position, ...]:
@@ -254,7 +242,7 @@ class FileTailer:
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
-            self._trouble = "" if self._files else _NOT_THERE
+            self._trouble = "" if self._files else NOT_THERE
             if self._files and self._files[-1].retired_at is None:
                 self._files[-1].retired_at = now
             return
@@ -308,7 +296,7 @@ class FileTailer:
         try:
             opened = open_file(self.path)
         except OSError as exc:
-            self._trouble = _NOT_THERE if isinstance(exc, FileNotFoundError) else exc.strerror or str(exc)
+            self._trouble = NOT_THERE if isinstance(exc, FileNotFoundError) else exc.strerror or str(exc)
             return None
         self._trouble, self.real = "", os.path.realpath(self.path)
         return opened

@@ -22,6 +22,7 @@ from typing import Any
 
 from correlator.model import JOURNAL, NO_FIELDS, SECOND, Entries, Entry, Micros
 from correlator.tailers.piece import Piece
+from correlator.tailers.trouble import NOT_THERE, Troubled
 
 _ROOTS = (Path("/run/log/journal"), Path("/var/log/journal"))
 _LEAST, _FIRST, _PIECE = 1, 32, 512
@@ -32,7 +33,6 @@ _LONGEST_NAME = 256
 _STALE_AFTER: Micros = 30 * SECOND
 _LOOK_EVERY: Micros = 5 * SECOND
 _MOST_FILES = 4096
-_NOT_THERE = "not there"
 _CONTROLS = {number: f"#{number:03o}" for number in (*range(9), *range(10, 32), 127)}
 
 
@@ -66,7 +66,7 @@ class Wanted:
 NOTHING_WANTED = Wanted(frozenset(), frozenset())
 
 
-class JournalTailer:
+class JournalTailer(Troubled):
     """The journal of this host, a folder or `files`. Call `read` when there may be news; it never blocks.
 
     Without `positions` (never seen) it starts behind the last entry; with empty ones (seen, and nothing was
@@ -101,7 +101,6 @@ class JournalTailer:
         self._looked_at: Micros | None = None
         self._look_at: Micros = 0
         self._seen: object = None
-        self._trouble = self._loss = ""
         try:
             from systemd import journal
         except ImportError:
@@ -110,16 +109,6 @@ class JournalTailer:
         else:
             self._library = journal
         self._look(0)
-
-    @property
-    def trouble(self) -> str:
-        """Why the journal cannot be read just now, else what was lost last; empty where all is well."""
-        return self._trouble or self._loss
-
-    @property
-    def state(self) -> str:
-        """`following`, `waiting` for it to appear, or `refused`: some of it at least."""
-        return {"": "following", _NOT_THERE: "waiting"}.get(self._trouble, "refused")
 
     @property
     def positions(self) -> tuple[JournalPosition, ...]:
@@ -255,7 +244,7 @@ class JournalTailer:
         self._seen = seen
         self.close()
         if not seen.folders:
-            self._trouble = seen.refusal or _NOT_THERE
+            self._trouble = seen.refusal or NOT_THERE
             self._is_new = self._is_new and bool(seen.refusal)
             return
         self._trouble = seen.refusal
