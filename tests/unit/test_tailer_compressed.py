@@ -47,11 +47,7 @@ def test_a_rest_that_cannot_be_read_is_counted_and_said(log, is_zstd):
 
 def test_a_missed_file_that_cannot_be_read_is_counted_and_said(log):
     """The one that came and went while we were stopped was compressed with zstd."""
-    positions = have_read(log, "a\n").positions
-    os.utime(log, (1, 1))
-    os.rename(log, log.with_name("alert.log.2"))
-    log.with_name("alert.log.1.zst").write_bytes(b"(\xb5/\xfd")
-    log.write_text("b\n")
+    positions = _miss_a_file(log)
     tailer = FileTailer(log, positions)
     assert read(tailer) == "b\n"
     assert tailer.trouble.startswith("lines may be lost: alert.log.1.zst cannot be read: ")
@@ -60,11 +56,7 @@ def test_a_missed_file_that_cannot_be_read_is_counted_and_said(log):
 def test_zstd_without_its_library_is_said_with_what_to_do(log, monkeypatch):
     """The rest lies there, and a package would read it."""
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    positions = have_read(log, "a\n").positions
-    os.utime(log, (1, 1))
-    os.rename(log, log.with_name("alert.log.2"))
-    log.with_name("alert.log.1.zst").write_bytes(b"(\xb5/\xfd")
-    log.write_text("b\n")
+    positions = _miss_a_file(log)
     assert FileTailer(log, positions).trouble == (
         "lines may be lost: alert.log.1.zst cannot be read:"
         " compressed with zstd, and python3-zstandard is not installed"
@@ -125,3 +117,13 @@ def test_a_file_we_hold_is_no_loss_when_it_is_compressed_with_zstd(log):
     log.write_text("b\n")
     assert read(tailer) == "b\n"
     assert (tailer.losses, tailer.trouble) == (0, "")
+
+
+def _miss_a_file(log):
+    """Rotate a log twice behind our back, with a file between that is no sound zstd; return our place."""
+    positions = have_read(log, "a\n").positions
+    os.utime(log, (1, 1))
+    os.rename(log, log.with_name("alert.log.2"))
+    log.with_name("alert.log.1.zst").write_bytes(b"(\xb5/\xfd")
+    log.write_text("b\n")
+    return positions
