@@ -1,7 +1,11 @@
 """What several unit tests share: started things on fakes and files, and files that are not there yet."""
 
+import io
+import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,5 +57,20 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple
     def call(*arguments: str) -> tuple[int, str, str]:
         status = main([*arguments, "--config", str(folder)])
         return status, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def explain_with(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[dict[str, Any]]]:
+    """A function of a filter's file and lines that returns what `explain` answers to each of them."""
+
+    def call(path: Path, *lines: str) -> list[dict[str, Any]]:
+        text = "".join(f"{line}\n" for line in lines)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        assert main(["explain", "--json", "--filter", str(path), "-"]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
     return call

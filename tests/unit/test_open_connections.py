@@ -1,26 +1,17 @@
 """The address in one line and the failure in another: whose a connection is, and when nobody may be named."""
 
-import io
-import json
-import sys
 from dataclasses import replace
 
 import pytest
 
-from correlator.cli import main
 from correlator.config.filters import load_filter
-from correlator.counting.jails import Jail, JailDefinition
-from correlator.engine import Engine
-from correlator.lines.syslog import format_instant
-from correlator.matching.filter_definition import ConnectionDefinition, FilterDefinition, PatternDefinition
-from correlator.matching.filter_tests import make_line
+from correlator.matching.filter_definition import ConnectionDefinition, PatternDefinition
 from correlator.matching.filters import Filter, Unreadable
 from correlator.matching.pattern_review import review_filter
 from correlator.matching.patterns import PatternError
-from correlator.model import JOURNAL, SECOND, Chunk, Entries, Entry, Event
+from correlator.model import JOURNAL, Entries, Entry, Event
+from tests.unit.doors import NOW, define_door, make_engine, write_chunk, write_line
 
-NOW = 1_795_357_762 * SECOND
-LOG = "/log/x"
 NUMBERED = ConnectionDefinition(
     begins=r"^(?P<connection>\d{1,9}) from (?P<source>[0-9a-f.:]{2,45}) at (?P<port>\d{1,5})$",
     tells=r"^(?P<connection>\d{1,9}) is (?P<user>.{0,900})$",
@@ -30,27 +21,17 @@ BY_PROCESS = ConnectionDefinition(begins=r"^from (?P<source>[0-9a-f.:]{2,45})$",
 WRONG = PatternDefinition("wrong", r"^(?P<connection>\d{1,9}) wrong(?: (?P<count>\d{1,3}) times)?$")
 
 
-def _definition(connection=NUMBERED, *patterns, name="door"):
-    return FilterDefinition(
-        name,
-        "",
-        "test",
-        frozenset({"doord"}),
-        (LOG,),
-        patterns or (WRONG,),
-        connections=(connection,),
-    )
+def _definition(connection=NUMBERED, *patterns):
+    return define_door(*(patterns or (WRONG,)), connections=(connection,))
 
 
 def _filter(connection=NUMBERED, *patterns):
     return Filter(_definition(connection, *patterns))
 
 
-def _say(filter_, body, *, seconds=0.0, pid="7", origin=LOG, host="vm"):
+def _say(filter_, body, **where):
     """Return what a filter understands of a line, and of earlier ones through it."""
-    at = NOW + int(seconds * SECOND)
-    header = f"{format_instant(at)} {host} doord{f'[{pid}]' if pid else ''}: "
-    line = make_line(header + body, arrived=at, origin=origin)
+    line = write_line("doord", body, **where)
     return [answer for answer in (filter_.read(line), *filter_.late) if answer is not None]
 
 
@@ -217,26 +198,15 @@ def test_an_expression_that_cannot_name_anybody_is_refused(definition):
         Filter(definition)
 
 
-def _engine(*filters):
-    jail = JailDefinition("door", "test", ("door",), threshold=2, is_blocking=True)
-    return Engine(
-        filters,
-        [Jail(jail, max_sources=100)],
-        routes={LOG: ["door"], JOURNAL: ["door"]},
-        ignored_by=lambda _source: None,
-    )
-
-
 def _chunk(*bodies, offset=0):
-    data = "".join(f"{format_instant(NOW)} vm doord[7]: {body}\n" for body in bodies).encode()
-    return Chunk(LOG, offset, data, NOW)
+    return write_chunk(*(f"doord[7]: {body}" for body in bodies), offset=offset)
 
 
 def test_a_reload_forgets_no_connection():
     """Who was accepted before it and fails after it is known."""
-    before = _engine(_filter())
+    before = make_engine(_filter())
     assert before.feed(_chunk("1 from 192.0.2.1 at 389", "1 wrong")).decisions == []
-    after = _engine(_filter())
+    after = make_engine(_filter())
     after.succeed(before)
     assert [str(event.source) for event in after.read(_chunk("1 wrong", offset=99))] == ["192.0.2.1"]
 
@@ -246,7 +216,7 @@ def test_a_reload_forgets_no_connection():
 )
 def test_what_comes_by_two_ways_is_counted_once(bodies):
     """From the file and from the journal, each in its own order, also where the beginning is late."""
-    engine = _engine(_filter(LATE))
+    engine = make_engine(_filter(LATE))
     entries = tuple(Entry(NOW, "vm", "doord", "7", body) for body in bodies)
     events = [*engine.read(_chunk(*bodies)), *engine.read(Entries(JOURNAL, entries, NOW))]
     assert [str(event.source) for event in events] == ["192.0.2.1"]
@@ -305,13 +275,11 @@ def test_records_have_no_lines_before_them(tmp_path):
     assert "records are not told apart by lines before" in str(faults[0])
 
 
-def test_explain_shows_each_line_of_a_connection(capsys, tmp_path, monkeypatch):
+def test_explain_shows_each_line_of_a_connection(tmp_path, explain_with):
     """What a line is kept in mind for, and what follows from the next."""
     path = tmp_path / "door.toml"
     path.write_text(TOML)
-    text = "".join(f"Nov 23 09:14:02 gate doord[7]: {body}\n" for body in ("1 from 192.0.2.1", "1 wrong"))
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-    assert main(["explain", "--json", "--filter", str(path), "-"]) == 0
-    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    bodies = ("1 from 192.0.2.1", "1 wrong")
+    answers = explain_with(path, *(f"Nov 23 09:14:02 gate doord[7]: {body}" for body in bodies))
     assert [answer["matched"] for answer in answers] == [False, True]
     assert answers[1]["source"] == "192.0.2.1"
