@@ -11,6 +11,7 @@ import pytest
 
 from correlator.cli import main
 from tests.site_folders import paths_table
+from tests.unit.command_loop import Loop
 from tests.unit.enforcer_bench import Bench, CarrierBench
 from tests.unit.tailed_site import TailedSite
 
@@ -25,6 +26,16 @@ def bench(tmp_path: Path) -> Bench:
 def carrier(tmp_path: Path) -> CarrierBench:
     """The same with actions of several kinds."""
     return CarrierBench(tmp_path)
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    """A loop with commands in it, and nothing of them left afterwards."""
+    made = Loop()
+    yield made
+    made.runner.close()
+    assert list(made.selector.get_map()) == []
+    made.selector.close()
 
 
 @pytest.fixture

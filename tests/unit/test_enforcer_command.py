@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,9 @@ from correlator.enforcer.action import Ending, Result, Survey
 from correlator.enforcer.command import MOST_ASKED, CommandAction
 from correlator.errors import SourceError
 from correlator.model import parse_prefix
-from tests.unit.test_enforcer_runner import Loop
+from tests.unit.command_loop import Loop
 
 SHELL = ("/bin/sh", "-c")
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    """A loop with commands in it."""
-    made = Loop()
-    yield made
-    made.runner.close()
-    made.selector.close()
 
 
 @pytest.fixture

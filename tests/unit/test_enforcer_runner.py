@@ -1,9 +1,7 @@
 """Commands beside a loop: real processes, none waited for."""
 
 import contextlib
-import selectors
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -12,53 +10,9 @@ from correlator.actions import ActionDefinition, Commands, Order
 from correlator.enforcer.action import Ending, Result
 from correlator.enforcer.command import CommandAction
 from correlator.enforcer.nftables import NftablesBackend
-from correlator.enforcer.runner import MOST_WAITING, Ran, Runner
+from correlator.enforcer.runner import MOST_WAITING, Ran
 from correlator.model import SECOND, parse_prefix
-
-SECONDS = 20.0
-
-
-class Loop:
-    """A loop with nothing but commands in it."""
-
-    def __init__(self):
-        self.selector = selectors.DefaultSelector()
-        self.runner = Runner(self)
-
-    def watch(self, descriptor, ready):
-        """Call `ready` when readable."""
-        self.selector.register(descriptor, selectors.EVENT_READ, ready)
-
-    def unwatch(self, descriptor):
-        """No longer."""
-        self.selector.unregister(descriptor)
-
-    def turn_until(self, condition):
-        """Turn until it is true; fail when it takes too long."""
-        end = time.monotonic() + SECONDS
-        while not condition():
-            assert time.monotonic() < end
-            pause = self.runner.pause()
-            for key, _ in self.selector.select(0.1 if pause is None else min(pause, 0.1)):
-                key.data()
-            self.runner.tend()
-
-    def run(self, *argv, seconds=SECONDS, stdin=b""):
-        """Run one command to its end."""
-        ran: list[Ran] = []
-        self.runner.run(argv, ran.append, seconds=seconds, stdin=stdin)
-        self.turn_until(lambda: ran)
-        return ran[0]
-
-
-@pytest.fixture
-def loop():
-    """A loop, and nothing of it left afterwards."""
-    made = Loop()
-    yield made
-    made.runner.close()
-    assert list(made.selector.get_map()) == []
-    made.selector.close()
+from tests.unit.command_loop import SECONDS
 
 
 def test_what_a_command_gets_and_gives(loop, monkeypatch):
