@@ -163,7 +163,7 @@ def _samples(file: str) -> list[str]:
         raise SampleError(
             f"{file}: more than {_LONGEST_SAMPLE} bytes, expected only lines that the filter is to read"
         )
-    return text.splitlines()
+    return [line.rstrip("\r") for line in text.split("\n")]
 
 
 def _run_list(options: argparse.Namespace) -> int:

@@ -19,12 +19,14 @@ from correlator.lines.journal_match import EXPECTED, JournalMatch, parse_journal
 from correlator.lines.layout_definition import TEXT, Layout
 from correlator.matching.filter_definition import (
     NOTHING,
+    SOURCE,
     Condition,
     ConnectionDefinition,
     FilterDefinition,
     FilterTest,
     LoginDefinition,
     PatternDefinition,
+    name_groups,
 )
 
 ALERT_LOG_TOKEN = "$ALERT_LOG$"  # noqa: S105  a token of ours, not a secret
@@ -223,16 +225,23 @@ def _pattern(table: Table, words: Substitution) -> PatternDefinition:
 
 def _record_pattern(table: Table, words: Substitution) -> PatternDefinition:
     table.require("name", "a name for the pattern")
-    if not table.has("fields"):
-        table.require("fields", 'where the record has what, such as { source = "src_ip" }')
     fields = table.table("fields")
-    match = table.table("match")
+    conditions = tuple(_conditions(table.table("match"), words))
+    groups = [name for condition in conditions for name in name_groups(condition.expression)]
+    if not table.has("fields") and SOURCE not in groups:
+        expected = (
+            'where the record has what, such as { source = "src_ip" }, or ${source} in a regex of `match`'
+        )
+        table.require("fields", expected)
+    for name in fields.any_values():
+        if name in groups:
+            fields.fault(name, fields.any_value(name), "a field that no regex of `match` has as a group")
     pattern = PatternDefinition(
         name=table.text("name", ""),
         expression="",
         weight=table.number("weight", 1, least=1, most=_HIGHEST_WEIGHT),
         is_spoofable=table.truth("spoofable", default=False),
-        conditions=tuple(_conditions(match, words)),
+        conditions=conditions,
         paths={name: fields.text(name, "") for name in fields.any_values()},
         place=table.place("name"),
     )

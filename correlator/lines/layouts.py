@@ -73,10 +73,11 @@ def spell_date(form: str) -> str:
     """Return the date pattern of a form: `%d.%m.%Y %H:%M:%S`, text beside the tokens taken as it stands.
 
     The tokens are those of strptime(3), and `EPOCH`. The date stands where the line begins, behind two signs
-    at most; with `*` in front of the form it may stand anywhere.
+    at most; with `*` in front of the form it may stand anywhere. A fraction may have nine digits.
     """
     anywhere, plain = form.startswith("*"), form.removeprefix("*")
     spelled = plain if plain == "EPOCH" else _LITERAL.sub(lambda found: re.escape(found.group()), plain)
+    spelled = spelled.replace("%f", r"%f\d{0,3}")
     return spelled if anywhere else LINE_START + spelled
 
 

@@ -43,7 +43,7 @@ class PatternDefinition:
 
     Without `source` it is about a connection, whose source another line names: see `open_connections`.
 
-    Where lines are records, conditions stand in the place of the expression, and paths in that of the groups.
+    Where lines are records, conditions stand in the place of the expression, and paths beside their groups.
     """
 
     name: str
@@ -59,7 +59,8 @@ class PatternDefinition:
     @property
     def field_names(self) -> frozenset[str]:
         """What its events may tell."""
-        return frozenset(self.paths) | name_groups(self.expression)
+        groups = (name_groups(condition.expression) for condition in self.conditions)
+        return frozenset(self.paths).union(name_groups(self.expression), *groups)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,13 @@ from typing import Any
 
 import regex
 
-from correlator.matching.filter_definition import SOURCE, FilterDefinition, FilterTest, PatternDefinition
+from correlator.matching.filter_definition import (
+    SOURCE,
+    FilterDefinition,
+    FilterTest,
+    PatternDefinition,
+    name_groups,
+)
 from correlator.matching.filter_tests import make_line, read_test
 from correlator.matching.filters import Filter
 from correlator.matching.logins import ACCOUNT, LOGIN
@@ -50,8 +56,11 @@ def review_filter(definition: FilterDefinition, *, limit: Micros = SECOND // 20)
         if pattern.expression:
             for warning in review_expression(pattern.expression, limit=limit):
                 yield pattern.name, warning
-        for condition in pattern.conditions:
-            if condition.expression and (slow := find_slow_line(condition.expression, limit)):
+        for condition in filter(lambda condition: condition.expression, pattern.conditions):
+            if SOURCE in name_groups(condition.expression):
+                for warning in review_expression(condition.expression, limit=limit, is_searched_for=False):
+                    yield pattern.name, f"field {condition.path}: {warning}"
+            elif slow := find_slow_line(condition.expression, limit):
                 yield pattern.name, f"field {condition.path}: {slow}"
     for connection in definition.connections:
         for expression in filter(None, (connection.begins, connection.tells, connection.ends)):
@@ -64,8 +73,13 @@ def review_filter(definition: FilterDefinition, *, limit: Micros = SECOND // 20)
     yield from _review_fields(definition)
 
 
-def review_expression(expression: str, *, limit: Micros = SECOND // 20) -> Iterator[str]:
-    """Yield what is wrong with the expression of a pattern."""
+def review_expression(
+    expression: str, *, limit: Micros = SECOND // 20, is_searched_for: bool = True
+) -> Iterator[str]:
+    """Yield what is wrong with the expression of a pattern.
+
+    `is_searched_for`: whether lines are found by its text, and not by something else that they hold.
+    """
     parsed = parse_expression(expression)
     if parsed is None:
         yield (
@@ -76,7 +90,7 @@ def review_expression(expression: str, *, limit: Micros = SECOND // 20) -> Itera
         if not is_at(parsed, OPENINGS, 0):
             yield "it is not anchored with ^: a stranger's text in the middle of a line can match"
         yield from _review_text_before(parsed)
-        if not required_literal(expression):
+        if is_searched_for and not required_literal(expression):
             yield "no text of three letters stands in all lines it matches: every line must be searched"
     slow = find_slow_line(expression, limit)
     if slow:

@@ -147,15 +147,23 @@ class RecordConditions:
 
     def are_met(self, record: Mapping[str, Any], name: str, search: Search) -> bool:
         """Whether a record meets them, searched for a pattern of this name."""
+        return self.find(record, name, search) is not None
+
+    def find(self, record: Mapping[str, Any], name: str, search: Search) -> dict[str, str] | None:
+        """Return what the groups of the expressions take; None where a condition is not met."""
+        fields: dict[str, str] = {}
         for condition, compiled in self.tests:
             text = find_text(record, condition.path)
             if text is None and condition.is_missing:
                 continue
             if text is None or condition.is_missing or (condition.values and text not in condition.values):
-                return False
-            if compiled is not None and search(name, compiled, text) is None:
-                return False
-        return True
+                return None
+            if compiled is not None:
+                found = search(name, compiled, text)
+                if found is None:
+                    return None
+                fields |= {group: taken for group, taken in found.groupdict().items() if taken is not None}
+        return fields
 
 
 class RecordPattern:
@@ -164,15 +172,14 @@ class RecordPattern:
     def __init__(self, definition: PatternDefinition) -> None:
         self.definition = definition
         self.name = definition.name
-        if SOURCE not in definition.paths:
+        if SOURCE not in definition.field_names:
             raise PatternError(f"pattern {definition.name!r} does not say which field is the source")
         conditions = definition.conditions
         self._conditions = RecordConditions(conditions)
         spelled = [json_literal(next(iter(one.values))) for one in conditions if len(one.values) == 1]
-        keys = [
-            json_literal(path.rpartition(".")[2])[1:]
-            for path in (*(one.path for one in conditions), definition.paths[SOURCE])
-        ]
+        paths = [one.path for one in conditions if not one.is_missing]
+        paths += [definition.paths[SOURCE]] if SOURCE in definition.paths else []
+        keys = [json_literal(path.rpartition(".")[2])[1:] for path in paths]
         self.beginnings: tuple[str, ...] = ()
         self.literal = max(spelled, key=len, default="") or max(keys, key=len)
         self.texts = (self.literal,) if self.literal else ()
@@ -183,10 +190,12 @@ class RecordPattern:
 
     def find(self, line: Line, search: Search) -> dict[str, str] | None:
         """Return the fields, or None where the record does not meet the conditions."""
-        if line.record is None or not self._conditions.are_met(line.record, self.name, search):
+        fields = None if line.record is None else self._conditions.find(line.record, self.name, search)
+        if fields is None:
             return None
         paths = self.definition.paths.items()
-        return {name: text for name, path in paths if (text := find_text(line.record, path)) is not None}
+        told = {name: text for name, path in paths if (text := find_text(line.record, path)) is not None}
+        return fields | told
 
 
 Pattern = TextPattern | RecordPattern

@@ -62,8 +62,30 @@ Nov 22 14:29:24 vm sshd[1]: Server listening
         '{"timestamp":"2026-11-23T08:01:03.1+0000","event_type":"alert","src_ip":"192.0.2.3","dest_ip":'
         '"10.0.0.1","alert":{"signature":"b"}}\n'
     ),
+    "access": (
+        '192.0.2.1 - - [23/Nov/2026:08:01:02 +0000] "POST /login HTTP/1.1" 401 12 "-" "a/1.0 (b)"\n'
+        '192.0.2.2 - - [24/Nov/2026:08:01:02 +0000] "POST /login HTTP/1.1" 401 9 "-" "curl/8.0"\n'
+    ),
+    "logfmt": (
+        't=2026-11-23T08:01:02.123456789+01:00 level=warn msg="wrong password" user=ops remote=192.0.2.1\n'
+        't=2026-11-23T08:01:03.123456789+01:00 level=warn msg="wrong password" user=bob remote=2001:db8::1\n'
+    ),
+    "mapped": "Nov 22 14:29:24 vm app: refused ::ffff:192.0.2.9 on port 4\n",
+    "container": (
+        '{"log":"bad try for ops from 192.0.2.1\\r\\n","stream":"stderr","time":"2026-11-23T08:01:02.1Z"}\n'
+        '{"log":"bad try for bob from 192.0.2.2\\r\\n","stream":"stderr","time":"2026-11-23T08:01:03.1Z"}\n'
+    ),
+    "endpoint": '{"ts":1795420862.5,"msg":"refused","remote":"[2001:db8::5]:4242","user":"ops"}\n',
 }
-SOURCES = {"sshd": "192.0.2.1", "nginx": "192.0.2.2", "gitea": "192.0.2.9", "mysql": "192.0.2.5"}
+SOURCES = {
+    "sshd": "192.0.2.1",
+    "nginx": "192.0.2.2",
+    "gitea": "192.0.2.9",
+    "mysql": "192.0.2.5",
+    "logfmt": "192.0.2.1",
+    "container": "192.0.2.1",
+    "endpoint": "2001:db8::5",
+}
 
 
 @pytest.fixture
@@ -72,6 +94,20 @@ def folder(tmp_path):
     (tmp_path / "portward.toml").write_text(f'[paths]\nstate = "{tmp_path}"\n')
     (tmp_path / "filters").mkdir()
     return tmp_path
+
+
+@pytest.fixture
+def drafted(run, tmp_path):
+    """Draft a filter; return its last sample, and what gives the status of explaining a line by it."""
+
+    def call(name):
+        samples, draft = tmp_path / f"{name}.log", tmp_path / "mine.toml"
+        samples.write_text(SAMPLES[name])
+        draft.write_text(run("filter", "new", "--from", str(samples))[1])
+        line = SAMPLES[name].splitlines()[-1]
+        return line, lambda text: run("explain", "--filter", str(draft), text)[0]
+
+    return call
 
 
 def test_a_failing_test_is_named_with_line_expected_and_got(run, tmp_path):
@@ -172,12 +208,46 @@ def test_a_draft_leaves_open_what_strangers_type(run, tmp_path, name):
 
 
 @pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("access", "/Nov/", "/Dec/"),
+        ("access", '"curl/8.0"', '"Mozilla/5.0"'),
+        ("logfmt", "2026-11-23T08:01:03.123456789", "2027-12-24T09:11:13"),
+    ],
+)
+def test_a_draft_is_of_lines_like_its_samples_at_any_time(drafted, name, old, new):
+    """Next month's line is no other one, nor what differs between samples."""
+    line, explain = drafted(name)
+    assert old in line
+    assert [explain(line), explain(line.replace(old, new))] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("access", "401", "200"),
+        ("access", "POST /login", "GET /"),
+        ("logfmt", "wrong password", "welcome"),
+        ("container", "bad try", "login"),
+        ("endpoint", "refused", "welcome"),
+        ("mapped", "refused", "welcome"),
+    ],
+)
+def test_a_draft_is_of_no_lines_that_say_something_else(drafted, name, old, new):
+    """Whoever succeeds must not be taken for who fails."""
+    line, explain = drafted(name)
+    assert old in line
+    assert [explain(line), explain(line.replace(old, new))] == [0, 1]
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("nobody is named here\n", "no line with an address in it"),
         ("", "no line with an address in it"),
         ('{"a": 1}\n', "no field that holds an address in every line"),
         ('{"a": "192.0.2.1"\n', "no JSON"),
+        ('{"a": "\x7f 192.0.2.1"}\n', "no line with an address"),
     ],
 )
 def test_what_no_filter_can_be_drafted_from(run, tmp_path, text, expected):

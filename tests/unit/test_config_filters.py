@@ -162,6 +162,56 @@ def test_the_tests_of_lists_are_bounded(tmp_path):
     assert len(definition.tests) == 100 + 1 + 100 + 1000
 
 
+ENDPOINTS = """
+format = "json"
+[[pattern]]
+name   = "spoken"
+match  = { log = { regex = '^wrong password for (?P<user>.{0,99}) from ${source}\\s*$' } }
+[[pattern]]
+name   = "endpoint"
+match  = { msg = "refused", remote = { regex = '^\\[?${source}\\]?:\\d{1,5}$' }, over = { missing = true } }
+fields = { user = "who" }
+[[test]]
+line   = '{"log": "wrong password for bob from 192.0.2.1\\r\\n", "stream": "stderr"}'
+expect = { pattern = "spoken", source = "192.0.2.1", user = "bob" }
+[[test]]
+line   = '{"msg": "refused", "remote": "[2001:db8::5]:4242", "who": "bob"}'
+expect = { pattern = "endpoint", source = "2001:db8::5", user = "bob" }
+[[test]]
+line   = '{"msg": "refused", "remote": "[2001:db8::5]", "who": "bob"}'
+expect = "nothing"
+"""
+
+
+def test_text_in_a_record_may_hold_the_address(tmp_path):
+    """As a container's log has it, or a port beside it: groups of an expression are fields too."""
+    definition, faults = _load(tmp_path, ENDPOINTS)
+    assert faults == []
+    assert definition.field_names == {"source", "user"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ('fields = { source = "ip" }', "a field that no regex of `match` has as a group"),
+        ("", "or ${source} in a regex of `match`"),
+    ],
+)
+def test_a_field_of_a_record_is_told_once(tmp_path, fields, expected):
+    """By its path or by a group, and the source by one of them."""
+    group = "${source}" if fields else "${address}"
+    pattern = f'name = "x"\nmatch = {{ remote = {{ regex = "^{group}:" }} }}\n{fields}'
+    _definition, faults = _load(tmp_path, f'format = "json"\n[[pattern]]\n{pattern}\n')
+    assert expected in faults[0]
+
+
+def test_a_field_that_must_be_missing_is_not_looked_for(tmp_path):
+    """However long its name: no line has it that the pattern is for."""
+    pattern = 'name = "x"\nmatch = { a_very_long_key = { missing = true } }\nfields = { source = "ip" }'
+    test = 'line = \'{"ip": "192.0.2.1"}\'\nexpect = { source = "192.0.2.1" }'
+    assert _load(tmp_path, f'format = "json"\n[[pattern]]\n{pattern}\n[[test]]\n{test}\n')[1] == []
+
+
 def test_ignored_lines_are_tried_before_the_alarm(tmp_path):
     """Without the ignored expression the same line is understood: the test in the file would fail."""
     text = WEB.replace("192\\.0\\.2\\.9$", "never")
