@@ -150,17 +150,17 @@ def _in_json(report: Report) -> dict[str, Any]:
 
 
 def _print_counts(report: Report) -> None:
-    columns = ("lines", "events", "unreadable", "cut", "duplicates", "long_lines", "trouble")
+    columns = ("lines", "events", "unreadable", "cut", "duplicates", "skewed", "long_lines", "trouble")
     print()
     print_table(
         ("FILE", *(column.upper().replace("_", " ") for column in columns)),
         ((file["file"], *(file.get(column, 0) or "-" for column in columns)) for file in report.files),
     )
-    columns = ("strikes", "blocks", "ignored", "denied_already", "kept_back", "incomplete", "evicted")
+    counts = ("strikes", "blocks", "ignored", "denied_already", "kept_back", "incomplete", "evicted")
     print()
     print_table(
-        ("JAIL", *(column.upper().replace("_", " ") for column in columns)),
-        ((jail["jail"], *(jail[column] or "-" for column in columns)) for jail in report.jails),
+        ("JAIL", *(column.upper().replace("_", " ") for column in counts)),
+        ((jail["jail"], *(jail[column] or "-" for column in counts)) for jail in report.jails),
     )
     for name, patterns in report.quarantined.items():
         for pattern, reason in patterns.items():

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import sqlite3
 
 import pytest
@@ -57,7 +58,7 @@ def test_it_prints_who_would_have_been_blocked_when_and_why(replay, log):
     )
     assert lines[1].startswith("    2026-11-22T14:02:00+00:00 vm portsentry[7]: attackalert: Connect")
     assert lines[2] == "1 block of 1 source"
-    assert any(line.split() == [str(log), "10", "8", "1", "-", "-", "-", "-"] for line in lines)
+    assert any(line.split() == [str(log), "10", "8", "1", "-", "-", "-", "-", "-"] for line in lines)
     assert any(line.split() == ["scan", "5", "1", "-", "3", "-", "-", "-"] for line in lines)
     assert lines[-1].startswith("unreadable: portsentry: not an address: '192.0.2.777': 2026-11-22T14:08:00")
 
@@ -76,6 +77,13 @@ def test_it_prints_one_object_for_programs(replay, log):
     log.write_text(FAILED.format(9, "sshd", "192.0.2.6"))
     status, output, _ = replay(log, "--json", "--jail", "scan")
     assert (status, json.loads(output)["decisions"]) == (1, [])
+
+
+def test_lines_that_are_later_than_their_file_are_counted_as_such(replay, log):
+    """They are taken at its last change: a wrong zone, or a copy with an old date, makes a burst of them."""
+    os.utime(log, (1_795_356_120, 1_795_356_120))  # 14:02 on that day
+    assert [line.split()[6] for line in replay(log)[1].splitlines() if line.startswith(str(log))] == ["6"]
+    assert json.loads(replay(log, "--json")[1])["files"][0]["skewed"] == 6
 
 
 def test_nothing_is_touched(replay, log, folder):
