@@ -1,32 +1,22 @@
 """Who pays for a failure that names an account alone: the address of that account's logins, or nobody."""
 
-import io
-import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from correlator.cli import main
 from correlator.config.filters import load_filter
-from correlator.counting.jails import Jail, JailDefinition
-from correlator.engine import Engine
-from correlator.lines.syslog import format_instant
 from correlator.matching import postponed
 from correlator.matching.filter_definition import (
     ConnectionDefinition,
-    FilterDefinition,
     LoginDefinition,
     PatternDefinition,
 )
-from correlator.matching.filter_tests import make_line
 from correlator.matching.filters import Filter
 from correlator.matching.pattern_review import review_filter
 from correlator.matching.patterns import PatternError
-from correlator.model import JOURNAL, SECOND, Chunk, Entries, Entry, Event
+from correlator.model import JOURNAL, Entries, Entry, Event
+from tests.unit.doors import LOG, NOW, define_door, make_engine, write_chunk, write_line
 
-NOW = 1_795_357_762 * SECOND
-LOG = "/log/x"
 BEGINS = r"^(?P<account>\w{1,100}) came from (?P<source>[0-9a-f.:]{2,45})$"
 ENDS = r"^(?P<account>\w{1,100}) left$"
 LOGIN = LoginDefinition(frozenset({"gated"}), BEGINS, ENDS)
@@ -34,25 +24,13 @@ WRONG = PatternDefinition("wrong", r"^(?P<account>\w{1,100}) failed(?: (?P<count
 
 
 def _filter(login=LOGIN, *patterns, **settings):
-    return Filter(
-        FilterDefinition(
-            "door",
-            "",
-            "test",
-            frozenset({"doord", "gated"}),
-            (LOG,),
-            patterns or (WRONG,),
-            logins=(login,),
-            **settings,
-        )
-    )
+    programs = ("doord", "gated")
+    return Filter(define_door(*(patterns or (WRONG,)), programs=programs, logins=(login,), **settings))
 
 
-def _say(filter_, program, body, *, seconds=0, pid="7", origin=LOG, host="vm"):
+def _say(filter_, program, body, **where):
     """Return what a filter understands of a line."""
-    at = NOW + seconds * SECOND
-    header = f"{format_instant(at)} {host} {program}{f'[{pid}]' if pid else ''}: "
-    answer = filter_.read(make_line(header + body, arrived=at, origin=origin))
+    answer = filter_.read(write_line(program, body, **where))
     assert not filter_.late
     return answer
 
@@ -203,83 +181,69 @@ def test_an_expression_that_cannot_name_anybody_is_refused(login, pattern):
         _filter(login, pattern)
 
 
-def _engine(filter_):
-    jail = JailDefinition("door", "test", ("door",), threshold=2, is_blocking=True)
-    return Engine(
-        [filter_],
-        [Jail(jail, max_sources=100)],
-        routes={LOG: ["door"], JOURNAL: ["door"]},
-        ignored_by=lambda _source: None,
-    )
-
-
-def _chunk(*lines, offset=0):
-    data = "".join(f"{format_instant(NOW)} vm {line}\n" for line in lines).encode()
-    return Chunk(LOG, offset, data, NOW)
-
-
 def test_a_reload_forgets_no_login():
     """Who logged in before it and fails after it is known; what an ended one left is too."""
-    before = _engine(_filter())
-    assert before.feed(_chunk("gated[1]: ops came from 192.0.2.1")).decisions == []
-    after = _engine(_filter())
+    before = make_engine(_filter())
+    assert before.feed(write_chunk("gated[1]: ops came from 192.0.2.1")).decisions == []
+    after = make_engine(_filter())
     after.succeed(before)
-    found = [str(event.source) for event in after.read(_chunk("doord: ops failed", offset=99))]
+    found = [str(event.source) for event in after.read(write_chunk("doord: ops failed", offset=99))]
     assert found == ["192.0.2.1"]
 
 
 def test_a_reload_to_connections_takes_over_no_logins():
     """The filter of that name was changed: what it knew is not what it needs."""
-    before = _engine(_filter())
-    before.feed(_chunk("gated[1]: ops came from 192.0.2.1"))
+    before = make_engine(_filter())
+    before.feed(write_chunk("gated[1]: ops came from 192.0.2.1"))
     connection = ConnectionDefinition("^from (?P<source>[0-9.]+)$")
     wrong = PatternDefinition("wrong", "^failed$")
-    definition = FilterDefinition(
-        "door", "", "test", frozenset({"doord"}), (LOG,), (wrong,), connections=(connection,)
-    )
-    after = _engine(Filter(definition))
+    after = make_engine(Filter(define_door(wrong, connections=(connection,))))
     after.succeed(before)
-    assert list(after.read(_chunk("doord[1]: failed", offset=99))) == []
+    assert list(after.read(write_chunk("doord[1]: failed", offset=99))) == []
 
 
 def test_what_comes_by_two_ways_is_counted_once():
     """From the file and from the journal, each with the login."""
-    engine = _engine(_filter())
+    engine = make_engine(_filter())
     entries = (
         Entry(NOW, "vm", "gated", "1", "ops came from 192.0.2.1"),
         Entry(NOW, "vm", "doord", "", "ops failed"),
     )
     lines = ("gated[1]: ops came from 192.0.2.1", "doord: ops failed")
-    events = [*engine.read(_chunk(*lines)), *engine.read(Entries(JOURNAL, entries, NOW))]
+    events = [*engine.read(write_chunk(*lines)), *engine.read(Entries(JOURNAL, entries, NOW))]
     assert [str(event.source) for event in events] == ["192.0.2.1"]
 
 
 def test_lines_about_logins_wait_until_somebody_asks():
     """They are read before the next line that may be a failure, those behind it in the chunk not yet."""
-    engine = _engine(_filter())
+    engine = make_engine(_filter())
     logins, waiting = engine.filters["door"]._connections, engine._reader._routes[LOG].postponed
-    list(engine.read(_chunk(*(f"gated[{pid}]: ops came from 192.0.2.1" for pid in range(3)))))
+    list(engine.read(write_chunk(*(f"gated[{pid}]: ops came from 192.0.2.1" for pid in range(3)))))
     assert (len(logins), len(waiting)) == (0, 3)
     lines = ("gated[1]: ops left", "doord: bob failed", "gated[9]: ops came from 192.0.2.2")
-    assert list(engine.read(_chunk(*lines, offset=999))) == []
+    assert list(engine.read(write_chunk(*lines, offset=999))) == []
     assert (len(logins), len(logins._ended), len(waiting)) == (3, 1, 1)
-    assert list(engine.read(_chunk("doord: bob failed", "gated[8]: bob came from 192.0.2.1"))) == []
+    assert list(engine.read(write_chunk("doord: bob failed", "gated[8]: bob came from 192.0.2.1"))) == []
     assert (len(logins), len(waiting)) == (4, 1)  # the log was truncated: places begin again
-    (event,) = engine.read(_chunk("doord: bob failed"))
+    (event,) = engine.read(write_chunk("doord: bob failed"))
     assert (str(event.source), len(waiting)) == ("192.0.2.1", 0)
 
 
 def test_few_lines_wait(monkeypatch):
     """So many, or so many bytes; they are read before more come, and before other filters read the log."""
     monkeypatch.setattr(postponed, "_MOST_LINES", 4)
-    engine = _engine(_filter())
+    engine = make_engine(_filter())
     logins, waiting = engine.filters["door"]._connections, engine._reader._routes[LOG].postponed
     for offset in range(3):
         pids = range(offset * 3, offset * 3 + 3)
-        list(engine.read(_chunk(*(f"gated[{pid}]: ops came from 192.0.2.1" for pid in pids), offset=offset)))
+        list(
+            engine.read(
+                write_chunk(*(f"gated[{pid}]: ops came from 192.0.2.1" for pid in pids), offset=offset)
+            )
+        )
     assert (len(logins), len(waiting)) == (6, 3)
     monkeypatch.setattr(postponed, "_MOST_BYTES", 1)
-    list(engine.read(_chunk("gated[9]: ops came from 192.0.2.1", offset=9)))
+    list(engine.read(write_chunk("gated[9]: ops came from 192.0.2.1", offset=9)))
     assert (len(logins), len(waiting)) == (9, 1)
     engine.follow(LOG, ["door"])
     assert len(logins) == 10
@@ -372,14 +336,11 @@ def test_what_cannot_be_meant_is_a_fault(tmp_path, old, new, fault):
     assert fault in "".join(map(str, faults))
 
 
-def test_explain_shows_each_line_of_a_login(capsys, tmp_path, monkeypatch):
+def test_explain_shows_each_line_of_a_login(tmp_path, explain_with):
     """What follows from which line."""
     path = tmp_path / "door.toml"
     path.write_text(TOML)
     lines = ("doord: ops failed", "gated[1]: ops came from 192.0.2.1", "doord: ops failed")
-    text = "".join(f"Nov 23 09:14:02 gate {line}\n" for line in lines)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-    assert main(["explain", "--json", "--filter", str(path), "-"]) == 0
-    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    answers = explain_with(path, *(f"Nov 23 09:14:02 gate {line}" for line in lines))
     assert [answer["matched"] for answer in answers] == [False, False, True]
     assert answers[2]["source"] == "192.0.2.1"
