@@ -118,6 +118,7 @@ class Correlator:
             plan_sources(site.filters, site.correlator),
             clock=now_micros,
             recall=self._memory.position,
+            known=self._memory.origins,
             follow=self._follow,
             drop=self._drop,
             stream=stream,

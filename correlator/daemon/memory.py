@@ -58,6 +58,10 @@ class Memory:
         """Return what was kept of an origin's position; None where it was never seen."""
         return self._state.positions(origin)
 
+    def origins(self) -> list[str]:
+        """Return the origins of which a position is kept."""
+        return self._state.origins()
+
     def forget_position(self, origin: str) -> None:
         """Drop what was kept of an origin's position."""
         with contextlib.suppress(sqlite3.Error):  # a full disk is said where a step is written

@@ -2,7 +2,8 @@
 
 watchdog only wakes whoever polls; what is read is decided by `fstat` alone (device, inode, size). A file
 that was renamed away is read to its end and then watched a little longer, because its writer may still
-hold it open; its successor is read from its start. A file that shrank, or whose first bytes are others,
+hold it open; its successor is read from its start. What was made and rotated away since nothing was there
+is read too, where the file system says when it was made. A file that shrank, or whose first bytes are others,
 was truncated: the rest is sought in a copy that begins as it did, then it starts anew. A position is
 (device, inode, offset, first bytes), one for each file that is still read, so after a restart the rest is
 found under the name that logrotate gave it and in the folder where it put it, be it renamed, copied, or
@@ -17,8 +18,9 @@ give, is taken for a rotation we missed if that happens while we are stopped, or
 a rotation (or if logrotate renames it and the log had no line since). Two logs with the same first 64
 bytes are one to us. An unusual `dateformat` is not sought, nor a number before an `extension`, nor, in a
 folder of many logs' rotations, one that came and went while we were stopped. Lines of a file that was empty
-when we last looked are not found again once it was copied or compressed. A clock that is set back hides
-what was rotated twice in between. A truncation while we run, without a copy, is only counted.
+when we last looked are not found again once it was copied or compressed, nor is what was packed before
+anybody looked. A clock that is set back hides what was rotated twice in between. A truncation while we run,
+without a copy, is only counted.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 from correlator.model import SECOND, Chunk, Micros
-from correlator.tailers.opened import OpenFile, Position, open_file
+from correlator.tailers.birth import born_at
+from correlator.tailers.opened import Claim, OpenFile, Position, open_file
 from correlator.tailers.piece import Piece
 from correlator.tailers.rotation import Found, Sibling, close_unused, find_siblings, match_positions
 from correlator.tailers.trouble import NOT_THERE, Troubled
@@ -60,11 +63,14 @@ class FileTailer(Troubled):
         *,
         from_start: bool = False,
         lay_there: tuple[int, int] | None = None,
+        absent_at: Micros | None = None,
+        claim: Claim = lambda _file, *, is_named: True,  # noqa: ARG005  nobody else follows anything
         configuration: Path = _ETC,
     ) -> None:
         """Take the path; logrotate's own files are sought below `configuration`.
 
         `lay_there` are inode and size of a file that lay there unread: nothing that it held then is read.
+        `absent_at`: when it was looked for last, and nothing was there; None: it never was looked for.
         """
         self.path = path
         self.origin = str(path)
@@ -73,6 +79,9 @@ class FileTailer(Troubled):
         """Where it lies, links followed, when it was opened last: under that name events tell of it."""
         self.piece = Piece(_LEAST_BYTES, _FIRST_BYTES, _READ_BYTES)
         self._configuration = configuration
+        self._claim = claim
+        self.let_go: list[Position] = []
+        """How far rotated files were read that are followed no longer; whoever takes them empties it."""
         self.rotations = 0
         self.truncations = 0
         self.long_lines = 0
@@ -95,7 +104,7 @@ class FileTailer(Troubled):
         if positions:
             self._resume(positions)
         else:
-            self._open_first(lay_there, at_end=positions is None and not from_start)
+            self._open_first(lay_there, absent_at, at_end=positions is None and not from_start)
 
     @property
     def positions(self) -> tuple[Position, ...]:
@@ -133,11 +142,14 @@ class FileTailer(Troubled):
             self._caught_up = True
             while len(self._files) > 1 and self._is_done(self._files[0], now):
                 yield from self._finish(self._files[0], now, is_live=is_live)
-                self._files.pop(0).close()
+                done = self._files.pop(0)
+                self.let_go += () if done.is_packed else (done.position,)
+                done.close()
         except OSError as exc:
             self._give_up(exc)
         else:
-            self._unchanged = stamp if len(self._files) == 1 and not self._trouble else None
+            is_whole = len(self._files) == 1 and not self._trouble
+            self._unchanged = stamp if is_whole and stamp and self._holds(*stamp[:2]) else None
 
     def _give_up(self, problem: OSError) -> None:
         """Open all anew with the next look: a disk that fails, a handle that its file server forgot."""
@@ -253,11 +265,17 @@ class FileTailer(Troubled):
             self._resume(self._awaited)
             return
         newest = self._files[-1] if self._files else None
-        if newest is not None and (newest.device, newest.inode) == (status.st_dev, status.st_ino):
+        absent_at = looked_at if self._trouble == NOT_THERE else None
+        if newest is not None and self._holds(status.st_dev, status.st_ino):
             newest.retired_at, self._trouble = None, ""
             return
         opened = self._open()
         if opened is None:
+            return
+        if not self._claim(
+            opened, is_named=True
+        ):  # renamed to this: whoever reads it lets it go some seconds from now
+            opened.close()
             return
         if newest is not None:
             newest.retired_at = newest.retired_at or now
@@ -269,7 +287,14 @@ class FileTailer(Troubled):
             )
             self._take(siblings, opened, {})
             self.rotations += len(self._files) - known
+        elif absent_at is not None:
+            self._take_earlier(opened, absent_at)
         self._files.append(opened)
+
+    def _holds(self, device: int, inode: int) -> bool:
+        """Whether a file is the newest that we follow."""
+        newest = self._files[-1] if self._files else None
+        return newest is not None and (newest.device, newest.inode) == (device, inode)
 
     def _take(self, siblings: Sequence[Sibling], current: OpenFile | None, found: Found) -> None:
         """Follow the siblings that were found, and those younger than what we follow and not read yet."""
@@ -286,6 +311,7 @@ class FileTailer(Troubled):
                 or not sibling.is_own
                 or (opened.device, opened.inode) in inodes
                 or opened.first() in heads
+                or not self._claim(opened, is_named=False)
             ):
                 opened.close()
             else:
@@ -301,10 +327,16 @@ class FileTailer(Troubled):
         self._trouble, self.real = "", os.path.realpath(self.path)
         return opened
 
-    def _open_first(self, lay_there: tuple[int, int] | None, *, at_end: bool) -> None:
+    def _open_first(
+        self, lay_there: tuple[int, int] | None, absent_at: Micros | None, *, at_end: bool
+    ) -> None:
         opened = self._open()
         if opened is None:
             return
+        if not at_end:
+            self._claim(opened, is_named=True)
+            if absent_at is not None:
+                self._take_earlier(opened, absent_at)
         size = os.fstat(opened.descriptor).st_size
         if lay_there is not None and lay_there[0] == opened.inode and lay_there[1] <= size:
             at_end, size = True, lay_there[1]
@@ -316,6 +348,31 @@ class FileTailer(Troubled):
             opened.remember_head()
             self._caught_up = True
         self._files.append(opened)
+
+    def _take_earlier(self, current: OpenFile, since: Micros) -> None:
+        """Follow what was made and rotated away before it could be looked at, oldest first.
+
+        Of these, and not of what was rotated before, because they were made since nothing was there, and by
+        their own time: names, and what is written while a file is copied or compressed, would prove nothing.
+        """
+        times = {"written_since": since * 1000, "changed_since": since * 1000}
+        for sibling in find_siblings(self.path, self._configuration, **times):
+            opened = sibling.opened
+            if opened is None:
+                continue
+            birth = None if opened.is_packed or not sibling.is_own else born_at(opened.descriptor)
+            others = [other.first() for other in (*self._files, current)]
+            if (
+                birth is None
+                or birth < since
+                or opened.first() in others
+                or not self._claim(opened, is_named=False)
+            ):
+                opened.close()
+                continue
+            opened.retired_at = _AT_FIRST_READ
+            self._files.append(opened)
+            self.rotations += 1
 
     def _resume(self, positions: Sequence[Position]) -> None:
         """Open the files that `positions` speak of, wherever they were moved, and what came after them."""
@@ -329,8 +386,12 @@ class FileTailer(Troubled):
         self._take(siblings, current, found)
         if current is not None:
             self._files.append(current)
+            self._claim(current, is_named=True)
         for opened, position in found.items():
             opened.go_to(position)
+            if not self._claim(opened, is_named=opened is current) and opened is not current:
+                self._files.remove(opened)
+                opened.close()
         for position in positions:
             if not self._awaited and position not in found.values() and (position.offset or not found):
                 self._lose(f"what came after byte {position.offset} of a file that is gone")

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from correlator.model import Micros
 from correlator.tailers.rotation import is_rotation
@@ -66,6 +67,24 @@ class Pattern:
     """Never looked up before, by us or by whoever ran before us."""
     names_changed: int = 0
     """When a name in its folder changed last, as the folder said when it was looked up."""
+
+    def describe(self, text: str) -> dict[str, Any]:
+        """Return what `portward sources` shows of it."""
+        return {
+            "origin": text,
+            "kind": "pattern",
+            "state": self.expansion.state,
+            "filters": list(self.readers),
+            "matches": self.expansion.matched,
+            "trouble": self.expansion.trouble,
+        }
+
+    def absent_at(self, path: str) -> Micros | None:
+        """Return when it was looked up last, and a path was not there; None where that is not sure."""
+        known = self.expansion
+        is_complete = not known.refused and known.matched < _MOST_SEEN
+        was_there = path in known.paths or path in known.others
+        return self.expanded_at if self.expanded_at and is_complete and not was_there else None
 
 
 def is_pattern(file: str) -> bool:

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from correlator.model import Micros
 from correlator.tailers.unpack import SUFFIXES, Unpacked
@@ -132,6 +132,16 @@ class OpenFile:
         """Give the descriptor back."""
         with contextlib.suppress(OSError):  # what a failing disk says of a file that is only read
             os.close(self.descriptor)
+
+
+class Claim(Protocol):
+    """What a tailer asks before it reads a file that is new to it."""
+
+    def __call__(self, file: OpenFile, *, is_named: bool) -> bool:
+        """Return whether it may; what was read of the file under another name is gone over.
+
+        `is_named`: it lies under the tailer's own name, and not under one of a rotation.
+        """
 
 
 def open_file(path: Path, suffix: str = "") -> OpenFile:

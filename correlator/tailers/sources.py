@@ -5,23 +5,25 @@ backlog; each other source gives a bounded piece in turn. Who is woken looks at 
 twice a second at all: that finds what no event tells (network file systems, folders without a watch).
 
 A pattern that was seen before is remembered as such: what it means today and did not then is new, and is
-read from its start. A file that is gone is forgotten after a minute; a file with two names is read once.
+read from its start. A file that is gone is forgotten after a minute; a file with two names is read once, and
+so is one that turns up under another name (`let_go`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from correlator.model import SECOND, Chunk, Entries, Micros
 from correlator.tailers.file import FileTailer
+from correlator.tailers.followed import Followed, followers_of, is_named_by
 from correlator.tailers.globs import Pattern, expand_pattern, is_pattern, may_mean, most_open, names_changed
 from correlator.tailers.journal import JournalTailer, read_journal_position
-from correlator.tailers.meter import Meter
-from correlator.tailers.opened import read_position
+from correlator.tailers.let_go import LetGo
+from correlator.tailers.opened import OpenFile, Position, read_position
 from correlator.tailers.plan import Plan
 from correlator.tailers.rotation import first_names
 from correlator.tailers.stream import StreamTailer
@@ -39,26 +41,14 @@ GLANCE_SECONDS = 0.01
 
 Arrived = Chunk | Entries
 Rows = list[dict[str, Any]]
-Tailer = FileTailer | JournalTailer | StreamTailer
-
-
-@dataclass(slots=True)
-class _Followed:
-    tailer: Tailer
-    readers: tuple[str, ...] = ()
-    meter: Meter = field(default_factory=Meter)
-    last_at: Micros | None = None
-    saved: tuple[Any, ...] | None = None
-    """The positions that were written down last."""
-    gone_at: Micros | None = None
 
 
 class Sources:
     """What a plan names, each source with its tailer.
 
-    `recall` gives the rows that were kept of an origin's position, None where it was never seen; `follow` is
-    told of each origin and the filters that read it, before anything comes from it; `drop` of each that is
-    followed no longer, and whether its position is of no use any more.
+    `recall` gives the rows that were kept of an origin's position, None where it was never seen; `known` the
+    origins of which any are kept. `follow` is told of each origin and the filters that read it, before
+    anything comes from it; `drop` of each that is followed no longer, and whether its position is of no use.
     """
 
     def __init__(
@@ -67,6 +57,7 @@ class Sources:
         *,
         clock: Callable[[], Micros],
         recall: Callable[[str], Rows | None],
+        known: Callable[[], Iterable[str]],
         follow: Callable[[str, tuple[str, ...]], None],
         drop: Callable[[str, bool], None],
         stream: StreamTailer | None = None,
@@ -74,20 +65,22 @@ class Sources:
         self.wake = Wake()
         self._clock = clock
         self._recall = recall
+        self._known = known
         self._follow = follow
         self._drop = drop
         self._plan = Plan({}, "")
         self._patterns: dict[str, Pattern] = {}
-        self._followed: dict[str, _Followed] = {}
+        self._followed: dict[str, Followed] = {}
         self._same: dict[str, str] = {}
         """Other names of files that are followed under their first one."""
+        self._let_go = LetGo()
         self._dirty: set[str] = set()
         self._unfinished: set[str] = set()
         self._poll_at: Micros = 0
         self._is_nudged = False
         self.stream = stream
         if stream is not None:
-            self._followed[stream.origin] = _Followed(stream)
+            self._followed[stream.origin] = Followed(stream)
         self.update(plan)
 
     def update(self, plan: Plan) -> None:
@@ -97,10 +90,10 @@ class Sources:
         for file, readers in plan.files.items():
             if is_pattern(file):
                 kept = self._patterns.get(file)
-                self._patterns[file] = kept or Pattern(readers, is_new=self._recall(file) is None)
+                self._patterns[file] = kept or Pattern(readers, is_new=not self._know_again(file))
                 self._patterns[file].readers = readers
             elif file not in self._followed:
-                self._add(FileTailer(Path(file), self._positions(file)))
+                self._follow_file(file)
         for text in set(self._patterns) - set(plan.files):
             del self._patterns[text]
         self._update_journal(before)
@@ -167,6 +160,8 @@ class Sources:
             followed = self._followed.get(origin)
             positions = () if followed is None else followed.tailer.positions
             rows[origin] = [position.as_row() for position in positions]
+            if origin in self._patterns:
+                rows[origin] = self._let_go.rows(origin)
         return rows
 
     def mark_saved(self) -> None:
@@ -187,28 +182,10 @@ class Sources:
 
     def describe(self, now: Micros) -> Iterator[dict[str, Any]]:
         """Yield what `portward sources` shows of each source."""
-        for origin, followed in self._followed.items():
-            tailer = followed.tailer
-            yield {
-                "origin": origin,
-                "kind": tailer.kind,
-                "state": tailer.state,
-                "filters": list(followed.readers),
-                "rate": followed.meter.a_minute(now),
-                "last_at": followed.last_at,
-                "losses": tailer.losses,
-                "trouble": tailer.trouble,
-                **tailer.describe(),
-            }
+        for followed in self._followed.values():
+            yield followed.describe(now)
         for text, pattern in self._patterns.items():
-            yield {
-                "origin": text,
-                "kind": "pattern",
-                "state": pattern.expansion.state,
-                "filters": list(pattern.readers),
-                "matches": pattern.expansion.matched,
-                "trouble": pattern.expansion.trouble,
-            }
+            yield pattern.describe(text)
 
     def close(self) -> None:
         """Give everything back."""
@@ -243,13 +220,13 @@ class Sources:
                 yield from self._handed_out(arrived, followed)
             self._look_at_position(self._plan.alert_log, followed)
 
-    def _handed_out(self, arrived: Arrived, followed: _Followed) -> Iterator[Arrived]:
+    def _handed_out(self, arrived: Arrived, followed: Followed) -> Iterator[Arrived]:
         """Yield it, and take note of how long whoever got it was busy."""
         began = self._clock()
         yield self._noted(arrived, followed)
         followed.tailer.piece.note(self._clock() - began)
 
-    def _noted(self, arrived: Arrived, followed: _Followed) -> Arrived:
+    def _noted(self, arrived: Arrived, followed: Followed) -> Arrived:
         self._dirty.add(arrived.origin)
         followed.last_at = arrived.arrived
         count = len(arrived.entries) if isinstance(arrived, Entries) else arrived.data.count(b"\n")
@@ -260,9 +237,12 @@ class Sources:
                     self.wake.watch(Path(folder))
         return arrived
 
-    def _look_at_position(self, origin: str, followed: _Followed) -> None:
+    def _look_at_position(self, origin: str, followed: Followed) -> None:
         if followed.saved != followed.tailer.positions:
             self._dirty.add(origin)
+        if isinstance(followed.tailer, FileTailer) and followed.tailer.let_go:
+            self._note_let_go(origin, followed.tailer.let_go)
+            followed.tailer.let_go.clear()
 
     # Which
 
@@ -292,8 +272,20 @@ class Sources:
         rows = self._recall(origin)
         return None if rows is None else [read_position(row) for row in rows]
 
+    def _know_again(self, pattern: str) -> bool:
+        """Take what is kept of the files that a pattern meant; return whether it was seen before."""
+        rows = self._recall(pattern)
+        self._let_go.load(rows or ())
+        for origin in self._known() if rows is not None else ():
+            if may_mean(pattern, origin):
+                self._let_go.note(origin, self._positions(origin) or ())
+        return rows is not None
+
+    def _follow_file(self, path: str, **how: Any) -> None:
+        self._add(FileTailer(Path(path), self._positions(path), claim=self._claim, **how))
+
     def _add(self, tailer: FileTailer | JournalTailer) -> None:
-        self._followed[tailer.origin] = _Followed(tailer)
+        self._followed[tailer.origin] = Followed(tailer)
         self._dirty.add(tailer.origin)
 
     def _named(self) -> set[str]:
@@ -316,15 +308,15 @@ class Sources:
                 continue
             looked_up = True
             pattern.names_changed = names_changed(folder)
-            lay_there, room = pattern.expansion.others, most_open() - len(self._followed)
-            pattern.expansion = expand_pattern(text, most=room + len(pattern.expansion.paths))
+            before, room = replace(pattern), most_open() - len(self._followed)
+            pattern.expansion = expand_pattern(text, most=room + len(before.expansion.paths))
             pause = max(_EXPAND_EVERY, (self._clock() - now) * _EXPAND_SHARE)
             pattern.expanded_at, pattern.expand_at = now, now + min(_EXPAND_AT_LEAST, pause)
             for path in pattern.expansion.paths:
                 if path not in self._followed and not self._is_another_name(path):
-                    is_new, before = pattern.is_new, lay_there.get(path)
-                    positions = self._positions(path)
-                    self._add(FileTailer(Path(path), positions, from_start=not is_new, lay_there=before))
+                    there, absent_at = before.expansion.others.get(path), before.absent_at(path)
+                    is_old = not pattern.is_new
+                    self._follow_file(path, from_start=is_old, lay_there=there, absent_at=absent_at)
             if pattern.is_new:
                 pattern.is_new = False
                 self._dirty.add(text)
@@ -349,17 +341,36 @@ class Sources:
             status = os.stat(path)
         except OSError:
             return False
-        for origin, followed in self._followed.items():
-            if isinstance(followed.tailer, FileTailer) and any(
-                (position.device, position.inode) == (status.st_dev, status.st_ino)
-                for position in followed.tailer.positions
-            ):
-                self._same[path] = origin
-                return True
-        return False
+        first = next(followers_of(self._followed, status.st_dev, status.st_ino), None)
+        if first is not None:
+            self._same[path] = first.origin
+        return first is not None
+
+    def _claim(self, file: OpenFile, *, is_named: bool) -> bool:
+        """Go over what was read of a file under another name; return false where it still is read there.
+
+        `is_named`: it lies under the claimer's own name; then it counts only who holds it as a rotated one.
+        """
+        device, inode = file.device, file.inode
+        followers = followers_of(self._followed, device, inode)
+        if any(not is_named or not is_named_by(one, device, inode) for one in followers):
+            return False
+        position = self._let_go.find(file)
+        if position is not None and position.offset > file.offset:
+            file.go_to(position)
+        return True
+
+    def _note_let_go(self, origin: str, positions: Sequence[Position]) -> None:
+        """Keep how far files were read; only what a pattern means may turn up under another name."""
+        meant = [text for text in self._patterns if may_mean(text, origin)] if positions else ()
+        if meant:
+            self._let_go.note(origin, positions)
+            self._dirty.update(meant)
 
     def _forget(self, origin: str, *, is_useless: bool) -> None:
         followed = self._followed.pop(origin)
+        if isinstance(followed.tailer, FileTailer):
+            self._note_let_go(origin, followed.tailer.positions)
         if not isinstance(followed.tailer, StreamTailer):
             followed.tailer.close()
         self._dirty.discard(origin)

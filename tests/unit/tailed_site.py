@@ -25,6 +25,7 @@ class TailedSite:
             self.plan(files, **plan),
             clock=lambda: self.now,
             recall=self.kept.get,
+            known=self.kept.keys,
             follow=self.routes.__setitem__,
             drop=lambda origin, is_useless: self.dropped.append((self.short(origin), is_useless)),
             stream=plan.get("stream"),
