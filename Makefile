@@ -60,7 +60,10 @@ help: ## say what can be done here
 run: build ## start all three processes on this host, observing: nothing is blocked
 	$(SUDO) $(VENV)/bin/portward run --observe
 
-build: packages $(VENV)/bin/portward ## make .venv/bin/portward
+# What commands would else work out anew each time. A filter that fails its tests says so, and each command tries it.
+BUILT := build/proved.json build/parsed.json
+
+build: packages $(VENV)/bin/portward $(BUILT) ## make .venv/bin/portward
 
 # Two halves at once, told one after the other: what waits for processes, packets and clocks, and what computes.
 WAITING := tests/netns tests/faults tests/package
@@ -103,7 +106,7 @@ deb: deb-packages ## build the Debian package into dist/
 		dpkg-buildpackage --unsigned-source --unsigned-changes --build=binary
 	cp build/deb/portward_* dist/
 
-wheel: packages ## build the wheel into dist/, for other distributions
+wheel: packages $(BUILT) ## build the wheel into dist/, for other distributions
 	$(PYTHON) -m pip --quiet --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 PACKAGE_TESTS := $(SUDO) env PORTWARD_PACKAGE_TESTS=1 PYTHONDONTWRITEBYTECODE=1 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
@@ -137,6 +140,15 @@ $(VENV)/bin/portward: pyproject.toml | packages
 	$(VENV)/bin/python -m pip --quiet --disable-pip-version-check install --no-index --no-deps \
 		--no-build-isolation --config-settings editable_mode=compat --editable .
 	touch $@
+
+# Nobody else may be able to write them, or they are not believed.
+build/proved.json: $(wildcard filters/*.toml correlator/*.py correlator/*/*.py) | $(VENV)/bin/portward
+	mkdir -p build
+	-umask 022; $(VENV)/bin/python -B -m correlator.config.proofs filters >$@
+
+build/parsed.json: $(wildcard filters/*.toml) correlator/config/parsed.py | $(VENV)/bin/portward
+	mkdir -p build
+	umask 022; $(VENV)/bin/python -B -m correlator.config.parsed filters >$@
 
 # Tools that only developers need, apart, so that what they depend on never shadows Debian's libraries.
 $(LINT)/$(LINT_MARK): | packages

@@ -12,6 +12,7 @@ from correlator.errors import Fault
 
 if TYPE_CHECKING:
     from correlator.counting.jail_definition import JailDefinition
+    from correlator.matching.filter_definition import FilterDefinition
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -27,8 +28,6 @@ def _run(options: argparse.Namespace) -> int:
     from correlator.config.vendor import vendor_folder
     from correlator.counting.jail_definition import format_span
     from correlator.ignores import parse_ignore_file
-    from correlator.matching.pattern_review import review_filter
-    from correlator.reading import review_files
 
     site = load_site(options.config)
     faults = list(site.faults)
@@ -45,14 +44,12 @@ def _run(options: argparse.Namespace) -> int:
     if not site.jails and not faults:
         expected = "at least one [jail.NAME] here or in jails.d: nothing else blocks anybody"
         faults.append(Fault(str(site.where), "jail", "no jail", expected))
+    ours = str(vendor_folder("filters"))
     warnings = [
         {"filter": name, "pattern": pattern, "warning": warning}
         for name, definition in site.filters.items()
-        if definition.whole_lines is None and not definition.where.startswith(str(vendor_folder("filters")))
-        for pattern, warning in (
-            *(("", warning) for warning in review_files(definition)),
-            *sorted(set(review_filter(definition))),
-        )
+        if definition.whole_lines is None and not definition.where.startswith(ours)
+        for pattern, warning in _review(definition)
     ]
     if options.json:
         print_json(
@@ -104,6 +101,17 @@ def _run(options: argparse.Namespace) -> int:
         complain(f"fault: {fault}")
     print(f"{len(faults)} faults" if len(faults) != 1 else "1 fault")
     return 1 if faults else 0
+
+
+def _review(definition: FilterDefinition) -> list[tuple[str, str]]:
+    """Return (pattern, warning) for what a site's own filter should not do; ours were looked at before."""
+    from correlator.matching.pattern_review import review_filter
+    from correlator.reading import review_files
+
+    return [
+        *(("", warning) for warning in review_files(definition)),
+        *sorted(set(review_filter(definition))),
+    ]
 
 
 def _only(jail: JailDefinition) -> Iterator[str]:

@@ -14,6 +14,7 @@ from correlator.errors import Fault, PortwardError
 from correlator.model import json_ready, printable
 
 if TYPE_CHECKING:
+    from correlator.config.filter_shelf import FilterShelf
     from correlator.matching.filter_definition import FilterDefinition
 
 _LONGEST_SAMPLE = 1 << 20
@@ -69,7 +70,7 @@ def _chosen(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
     """Yield (name, file) of each filter to test. Raises: SampleError for a path that is nothing."""
     from correlator.config.reader import near_miss
 
-    shelf = _shelf(options)
+    shelf = _shelf(options).paths
     if not options.paths:
         yield from sorted(shelf.items())
     for text in options.paths:
@@ -84,11 +85,11 @@ def _chosen(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
             raise SampleError(f"no filter {text!r}{near_miss(text, shelf)}")
 
 
-def _shelf(options: argparse.Namespace) -> dict[str, Path]:
-    from correlator.config.settings import settings_file
-    from correlator.config.site import FilterShelf
+def _shelf(options: argparse.Namespace) -> FilterShelf:
+    from correlator.config.filter_shelf import FilterShelf
+    from correlator.config.vendor import settings_file
 
-    return FilterShelf(settings_file(options.config).parent / "filters").paths
+    return FilterShelf(settings_file(options.config).parent / "filters")
 
 
 def _test(name: str, path: Path) -> tuple[dict[str, Any], list[Fault]]:
@@ -167,11 +168,10 @@ def _samples(file: str) -> list[str]:
 
 
 def _run_list(options: argparse.Namespace) -> int:
-    from correlator.config.filters import read_filter
-
     rows = []
-    for _name, path in sorted(_shelf(options).items()):
-        definition, faults = read_filter(path)
+    shelf = _shelf(options)
+    for name in sorted(shelf.paths):
+        definition, faults = shelf.read(name)
         for fault in faults:
             complain(f"portward: {fault}")
         if definition is not None:

@@ -38,7 +38,8 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from correlator.config.mode_line import write_mode
-    from correlator.config.settings import ETC, SETTINGS_FILE, load_settings
+    from correlator.config.settings import load_settings
+    from correlator.config.vendor import ETC, SETTINGS_FILE
     from correlator.store import atomic
 
     path = (options.config or ETC) / SETTINGS_FILE

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from correlator.config.reader import File
 from correlator.errors import Fault
 from correlator.matching.filter_definition import NOTHING, FilterDefinition, FilterTest
 from correlator.matching.filter_tests import failed_tests, make_line
@@ -21,14 +22,14 @@ _FOREIGN = ("<HOST>", "<ADDR>", "<IP4>", "<IP6>", "<SUBNET>", "<F-ID>", "<DNS>")
 _AT = 1_767_225_600 * SECOND
 
 
-def faults_of_running(definition: FilterDefinition) -> list[Fault]:
+def faults_of_running(definition: FilterDefinition, file: File) -> list[Fault]:
     """Return what is wrong with its expressions; where nothing is, each of its own tests that fails."""
-    faults = list(faults_of_expressions(definition))
+    faults = list(faults_of_expressions(definition, file))
     if faults:
         return faults
     return [
         Fault(
-            test.place or definition.where,
+            file.place_of(test.key),
             f"test {test.line[:_LONGEST_SHOWN]!r}",
             _why_nothing(runs, test) if got == NOTHING else got,
             NOTHING if test.expect is None else _as_table(test.expect),
@@ -38,7 +39,7 @@ def faults_of_running(definition: FilterDefinition) -> list[Fault]:
     ]
 
 
-def faults_of_expressions(definition: FilterDefinition) -> Iterator[Fault]:
+def faults_of_expressions(definition: FilterDefinition, file: File) -> Iterator[Fault]:
     """Yield each expression that cannot run."""
     for number, expression in enumerate(definition.ignores, start=1):
         try:
@@ -63,7 +64,7 @@ def faults_of_expressions(definition: FilterDefinition) -> Iterator[Fault]:
                 expected += f"; {foreign} is Fail2ban's word for it"
             if definition.layout.is_json:
                 expected = "expressions that compile, and a field called source"
-            yield Fault(pattern.place or definition.where, f"pattern {pattern.name!r}", str(exc), expected)
+            yield Fault(file.place_of(pattern.key), f"pattern {pattern.name!r}", str(exc), expected)
 
 
 def _why_nothing(runs: Filter, test: FilterTest) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from correlator.config.jails import read_jail
 from correlator.config.proofs import Proofs
-from correlator.config.reader import File, Table
+from correlator.config.reader import File, Known, Table
 from correlator.config.substitution import Substitution, SubstitutionError, read_substitution
 from correlator.errors import Fault, JournalMatchError
 from correlator.lines.journal_match import EXPECTED, JournalMatch, parse_journal_match
@@ -62,10 +62,10 @@ def read_filter(path: Path) -> tuple[FilterDefinition | None, list[Fault]]:
     return None if faults else define_filter(file), faults
 
 
-def open_file(path: Path) -> tuple[File, list[Fault]]:
-    """Return a filter file, and the list that its faults come into."""
+def open_file(path: Path, *, known: Known = lambda _data: None) -> tuple[File, list[Fault]]:
+    """Return a filter file, and the list that its faults come into; `known`: see `File`."""
     faults: list[Fault] = []
-    return File(path, faults), faults
+    return File(path, faults, known=known), faults
 
 
 def prove_filter(
@@ -75,7 +75,7 @@ def prove_filter(
     if proofs is None or not proofs.has(definition.name, file.text):
         from correlator.config.filter_faults import faults_of_running
 
-        if faults := faults_of_running(definition):
+        if faults := faults_of_running(definition, file):
             return None, faults
         if proofs is not None:
             proofs.add(definition.name, file.text)
@@ -83,9 +83,16 @@ def prove_filter(
 
 
 def define_filter(
-    file: File, *, alert_log: Path | None = None, options: Mapping[str, str] = NO_OPTIONS
+    file: File,
+    *,
+    alert_log: Path | None = None,
+    options: Mapping[str, str] = NO_OPTIONS,
+    is_proved: bool = False,
 ) -> FilterDefinition | None:
-    """Return the filter that a file defines; None where it has faults, which it has noted then."""
+    """Return the filter that a file defines; None where it has faults, which it has noted then.
+
+    Of one that is known to be proved nothing is tried that takes long.
+    """
     path, table = file.path, file.table()
     words = read_substitution(table, options)
     is_json = table.text("format", "text", choices=_FORMATS) == "json"
@@ -109,7 +116,8 @@ def define_filter(
         journal=_journal(table),
         tests=tuple(test for item in table.tables("test") for test in _tests(item, words)),
         jail=_recommendation(path.stem, table),
-        layout=_layout(table, is_json=is_json),
+        layout=_layout(table, is_json=is_json, is_proved=is_proved),
+        is_proved=is_proved,
     )
     table.finish()
     _check_lines_before(table, definition)
@@ -118,7 +126,7 @@ def define_filter(
     from correlator.config.filter_faults import faults_of_expressions
 
     known = {fault.where for fault in file.faults}
-    file.faults += (fault for fault in faults_of_expressions(definition) if fault.where not in known)
+    file.faults += (fault for fault in faults_of_expressions(definition, file) if fault.where not in known)
     return None
 
 
@@ -159,9 +167,9 @@ def _recommendation(name: str, table: Table) -> Mapping[str, Any]:
     return recommended
 
 
-def _layout(table: Table, *, is_json: bool) -> Layout:
+def _layout(table: Table, *, is_json: bool, is_proved: bool) -> Layout:
     dates = table.texts("dates")
-    if dates and not _are_dates(table, dates):
+    if dates and not is_proved and not _are_dates(table, dates):
         return TEXT
     time = table.text("time", "") if is_json else ""
     return Layout(is_json, time, dates) if is_json or dates else TEXT
@@ -217,7 +225,7 @@ def _pattern(table: Table, words: Substitution) -> PatternDefinition:
         expression=_expanded(table, "regex", words.expression),
         weight=table.number("weight", 1, least=1, most=_HIGHEST_WEIGHT),
         is_spoofable=table.truth("spoofable", default=False),
-        place=table.place("regex"),
+        key=table.name_of("regex"),
     )
     table.finish()
     return pattern
@@ -243,7 +251,7 @@ def _record_pattern(table: Table, words: Substitution) -> PatternDefinition:
         is_spoofable=table.truth("spoofable", default=False),
         conditions=conditions,
         paths={name: fields.text(name, "") for name in fields.any_values()},
-        place=table.place("name"),
+        key=table.name_of("name"),
     )
     table.finish()
     return pattern
@@ -346,4 +354,4 @@ def _tests(table: Table, words: Substitution) -> Iterator[FilterTest]:
     elif expect is not None and expect != NOTHING:
         table.fault("expect", expect, f'"{NOTHING}" or a table of fields')
     for text in islice(words.lines(line), _MOST_TESTS_A_LINE):
-        yield FilterTest(text, fields, table.place("line"), before)
+        yield FilterTest(text, fields, table.name_of("line"), before)

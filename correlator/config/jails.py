@@ -27,6 +27,9 @@ _PREFIX4, _PREFIX6 = 24, 48
 """What a jail counts by prefixes: what one customer of a provider usually has, or is next to."""
 
 
+_DEFAULTS = JailDefinition(name="", where="", filters=())
+
+
 def is_jail_name(name: str, table: Table) -> bool:
     """Whether a jail may have this name; a fault where not."""
     if _NAME.fullmatch(name):
@@ -40,7 +43,7 @@ def is_jail_name(name: str, table: Table) -> bool:
 
 def read_jail(name: str, table: Table, *, is_blocking: bool) -> JailDefinition:
     """Return the jail that a table `[jail.NAME]` defines; faults are noted in the table's file."""
-    defaults = JailDefinition(name=name, where=str(table.file.path), filters=())
+    defaults = _DEFAULTS
     filters = _filters(table)
     key = Key(table.text("key", defaults.key.value, choices=[key.value for key in Key]))
     prefix4, prefix6 = (_PREFIX4, _PREFIX6) if key is Key.PREFIX else (defaults.prefix4, defaults.prefix6)

@@ -14,14 +14,14 @@ import functools
 import hashlib
 import json
 import os
-import platform
 import re
-import stat
 import sys
 from collections.abc import Iterable
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from correlator import __version__
+from correlator.config.trusted import read_trusted
 
 PROOFS = "proved.json"
 """What the file is called, in the folder of the shipped filters and in the correlator's state."""
@@ -31,7 +31,6 @@ _DECIDING = ("", "alerts", "config", "counting", "kernel", "lines", "matching")
 _LARGEST = 1 << 20
 _MOST = 4096
 _DIGEST = re.compile("[0-9a-f]{64}")
-_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Proofs:
@@ -78,13 +77,19 @@ def dump_proofs(digests: Iterable[str]) -> bytes:
 @functools.cache
 def engine_digest() -> str:
     """Return what names the code, the Python and the `regex` that run the tests."""
-    import regex
-
-    parts = [__version__, platform.python_implementation(), sys.version.split()[0], str(regex.__version__)]
-    for folder in _DECIDING:
-        for path in sorted((_PACKAGE / folder).glob("*.py")):
-            parts += [str(path.relative_to(_PACKAGE)), hashlib.sha256(path.read_bytes()).hexdigest()]
+    parts = [__version__, sys.implementation.name, sys.version.split()[0]]
+    for label, folder in (*((name, str(_PACKAGE / name)) for name in _DECIDING), *_regex()):
+        for name in sorted(name for name in os.listdir(folder) if name.endswith(".py")):
+            with open(f"{folder}/{name}", "rb", buffering=0) as file:
+                parts += [f"{label}/{name}", hashlib.sha256(file.read()).hexdigest()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _regex() -> list[tuple[str, str]]:
+    """Return the folder of the `regex` that would be imported: its files hold its version."""
+    found = PathFinder.find_spec("regex")
+    folders = [] if found is None else found.submodule_search_locations or []
+    return [("regex", folder) for folder in folders]
 
 
 def _digest(name: str, text: str) -> str:
@@ -94,24 +99,14 @@ def _digest(name: str, text: str) -> str:
 def _read(path: Path) -> frozenset[str]:
     """Return the digests in a file; none where it cannot be believed, or is of another engine."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not _is_ours(os.fstat(descriptor)):
-                return frozenset()
-            value = json.loads(file.read(_LARGEST))
-    except (OSError, ValueError, RecursionError):
+        value = json.loads(read_trusted(path, most=_LARGEST))
+    except (ValueError, RecursionError):
         return frozenset()
     if not isinstance(value, dict) or value.get("engine") != engine_digest():
         return frozenset()
     passed = value.get("passed")
     texts = passed if isinstance(passed, list) else []
     return frozenset(text for text in texts if isinstance(text, str) and _DIGEST.fullmatch(text))
-
-
-def _is_ours(found: os.stat_result) -> bool:
-    """Whether nobody but root and ourselves can have written a file."""
-    is_kept = stat.S_ISREG(found.st_mode) and not found.st_mode & _WRITABLE_BY_OTHERS
-    return is_kept and found.st_uid in (0, os.geteuid())
 
 
 def _main(folder: Path) -> int:

@@ -10,8 +10,7 @@ import functools
 import os
 import re
 import stat
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +32,21 @@ FOREVER = "forever"
 _AT_LINE = re.compile(r"at line (\d+)")
 _EXPECTED_TOML = "TOML; text with backslashes, such as an expression, stands in single quotes"
 _HEADER = re.compile(r"\s*\[(\[?)\s*([^\]]+?)\s*\]")
+_FIRST_TABLE = re.compile(rb"^[ \t]*\[", re.MULTILINE)
 _KEY = re.compile(r'\s*"?([^"=\s.]+)"?\s*[=.]')
+
+Known = Callable[[bytes], dict[str, Any] | None]
+"""Knows what some files say, by their bytes."""
 
 
 class File:
     """One TOML file and the faults found in it so far."""
 
-    def __init__(self, path: Path, faults: list[Fault]) -> None:
-        """Read the file; one that cannot be read or parsed is a fault and empty."""
+    def __init__(self, path: Path, faults: list[Fault], *, known: Known = lambda _data: None) -> None:
+        """Read the file; one that cannot be read or parsed is a fault and empty.
+
+        What `known` returns for the file's bytes is what they say; where that is None they are parsed.
+        """
         self.path = path
         self.faults = faults
         self.text = ""
@@ -58,13 +64,14 @@ class File:
             return
         try:
             self.text = data.decode("utf-8")
-            self.root = tomllib.loads(self.text)
+            value = known(data)
+            self.root = _parse(self.text) if value is None else value
         except UnicodeDecodeError as exc:
             where = f"{path}:{data.count(10, 0, exc.start) + 1}"
             faults.append(
                 Fault(where, "file", f"byte 0x{data[exc.start]:02x}, which is no UTF-8", "UTF-8 text")
             )
-        except tomllib.TOMLDecodeError as exc:
+        except _NoTomlError as exc:
             line = _AT_LINE.search(str(exc))
             where = f"{path}:{line.group(1)}" if line else str(path)
             faults.append(Fault(where, "file", f"no TOML: {exc}", _EXPECTED_TOML))
@@ -78,6 +85,11 @@ class File:
     def line_of(self, path: str) -> int | None:
         """Return the line where a key stands, as far as reading the text line by line can tell."""
         return self._lines.get(path)
+
+    def place_of(self, path: str) -> str:
+        """Return where a key stands, or should: file and line, as far as the line can be told."""
+        line = self._lines.get(path) or self._lines.get(path.rpartition(".")[0])
+        return f"{self.path}:{line}" if line else str(self.path)
 
     @functools.cached_property
     def _lines(self) -> dict[str, int]:
@@ -275,6 +287,32 @@ class Table:
     def _take(self, key: str) -> Any:
         self._known.append(key)
         return self._values.get(key)
+
+
+class _NoTomlError(Exception):
+    """Says what is wrong, and in which line."""
+
+
+def read_head(data: bytes) -> dict[str, Any] | None:
+    """Return the keys that stand before the first table of a file; None where it cannot be told.
+
+    What stands there parses by itself only if no text and no list goes on behind it: then these are all.
+    """
+    found = _FIRST_TABLE.search(data)
+    try:
+        return _parse(data[: found.start() if found else len(data)].decode("utf-8"))
+    except (_NoTomlError, ValueError, RecursionError):
+        return None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """Return what TOML says; what parses it is imported for that. Raises: _NoTomlError, and as `tomllib`."""
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise _NoTomlError(str(exc)) from exc
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:

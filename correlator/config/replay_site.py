@@ -14,10 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from correlator.config.filter_references import is_path, open_filter
+from correlator.config.filter_shelf import FilterShelf
 from correlator.config.jails import read_jail
 from correlator.config.reader import File, Table, near_miss
-from correlator.config.settings import settings_file
-from correlator.config.site import FilterShelf, Site, load_site
+from correlator.config.site import Site, load_site
+from correlator.config.vendor import settings_file
 from correlator.counting.jail_definition import JailDefinition
 from correlator.counting.jails import Jail
 from correlator.engine import Engine

@@ -17,6 +17,7 @@ from correlator.actions import ActionDefinition
 from correlator.config.jails import is_jail_name, read_jail
 from correlator.config.reader import File, Table, parse_ports
 from correlator.config.tripwire import fit_tripwire, read_tripwire
+from correlator.config.vendor import ETC, settings_file
 from correlator.counting.jail_definition import JailDefinition
 from correlator.errors import Fault
 from correlator.model import SECOND
@@ -31,9 +32,7 @@ from correlator.settings import (
     ProbeSettings,
 )
 
-ETC = Path("/etc/portward")
 _MOST_GROUPS = 16
-SETTINGS_FILE = "portward.toml"
 Recommend = Callable[[str], Mapping[str, Any]]
 """What a filter recommends for a jail of its name; raises UnknownFilterError where there is none."""
 _MOST_INTERFACES = 256
@@ -85,14 +84,6 @@ class SiteSettings:
 def needs_table(jails: Mapping[str, JailDefinition]) -> bool:
     """True where any of these jails has the kernel deny somebody."""
     return any(jail.is_blocking and "nftables" in jail.actions for jail in jails.values())
-
-
-def settings_file(folder: Path | None) -> Path:
-    """Return the settings file of `folder`, else of /etc/portward, else the one we ship."""
-    if folder is not None:
-        return folder / SETTINGS_FILE
-    etc = ETC / SETTINGS_FILE
-    return etc if etc.exists() else Path(__file__).with_name(SETTINGS_FILE)
 
 
 def is_fail2ban(folder: Path) -> bool:

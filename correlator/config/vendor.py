@@ -1,10 +1,12 @@
-"""Where Portward's own filters, actions and units are."""
+"""Where Portward's own filters, actions, units and settings are, and where a site's settings are."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+ETC = Path("/etc/portward")
+SETTINGS_FILE = "portward.toml"
 _PACKAGE = Path(__file__).resolve().parent.parent
 _CHECKOUT = {"units": "debian"}
 """Folders that have another name in a checkout."""
@@ -24,3 +26,18 @@ def vendor_folder(kind: str) -> Path:
         Path("/usr/share/portward") / kind,
     )
     return next((folder for folder in candidates if folder.is_dir()), candidates[-1])
+
+
+def built_file(name: str) -> Path:
+    """Return where something is that was made of our filters: beside them, or where a checkout is built."""
+    folder = vendor_folder("filters")
+    built = folder.parent / "build" / name
+    return built if built.exists() else folder / name
+
+
+def settings_file(folder: Path | None) -> Path:
+    """Return the settings file of `folder`, else of /etc/portward, else the one we ship."""
+    if folder is not None:
+        return folder / SETTINGS_FILE
+    etc = ETC / SETTINGS_FILE
+    return etc if etc.exists() else Path(__file__).with_name(SETTINGS_FILE)

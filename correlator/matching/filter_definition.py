@@ -53,8 +53,8 @@ class PatternDefinition:
     conditions: tuple[Condition, ...] = ()
     paths: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """The field of an event, and where the record has it; of a record's pattern only."""
-    place: str = ""
-    """Where it stands: file and line."""
+    key: str = ""
+    """What it is called in its file, such as `pattern[2].regex`."""
 
     @property
     def field_names(self) -> frozenset[str]:
@@ -122,8 +122,8 @@ class FilterTest:
     line: str
     expect: Mapping[str, str] | None
     """Fields (and `pattern`, `count`) that the event must have; None: nothing may be understood."""
-    place: str = ""
-    """Where it stands: file and line."""
+    key: str = ""
+    """What it is called in its file, such as `test[3].line`."""
     before: tuple[str, ...] = ()
     """Lines that came earlier in the same log, oldest first."""
 

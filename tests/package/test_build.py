@@ -31,25 +31,25 @@ def test_the_build_runs_its_tests(tmp_path):
     building.build(tmp_path / "build", options="")
 
 
-def test_its_filters_are_proved(package, tmp_path):
-    """The code that it installs believes what it says of them: a first start tries none again."""
+def test_its_filters_are_proved_and_parsed(package, tmp_path):
+    """The code that it installs believes what it says of them: a first start tries and parses none."""
     subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
     share = tmp_path / "usr/share/portward"
     code = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from correlator.config.proofs import Proofs
-from correlator.config.site import FilterShelf
+from correlator.config.filter_shelf import FilterShelf
 from pathlib import Path
 shelf = FilterShelf(Path("/nowhere"))
 for name in shelf.paths:
     assert shelf.load(name) is not None, name
-print(len(shelf.paths), shelf.proofs.is_news)
+print(len(shelf.paths), shelf.proofs.is_news, "tomllib" in sys.modules)
 """
     done = subprocess.run(
         ["/usr/bin/python3", "-I", "-B", "-c", code, share], capture_output=True, text=True, check=False
     )
-    assert done.stdout == f"{len(list(share.glob('filters/*.toml')))} False\n", done.stderr
+    assert done.stdout == f"{len(list(share.glob('filters/*.toml')))} False False\n", done.stderr
 
 
 def test_a_wheel_carries_filters_actions_and_units(tmp_path):
