@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from fnmatch import fnmatchcase
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from correlator.cli import site as sites
@@ -19,7 +20,9 @@ from correlator.model import SECOND, Event, Micros, Source
 
 if TYPE_CHECKING:
     from correlator.config.site import Site
+    from correlator.enforcer.never_block import NeverBlock
     from correlator.engine import Engine
+    from correlator.matching.filters import Filter
 
 _NO_INPUT = 66  # EX_NOINPUT
 
@@ -90,7 +93,7 @@ def _run(options: argparse.Namespace) -> int:
         reference = options.filter if is_path(options.filter) else _path_of(options)
         return explain_alone(options, reference)
     from correlator.cli.explain_steps import explain_line, explanation_text
-    from correlator.enforcer.never_block import NeverBlock
+    from correlator.config.site import run_filters
 
     site = sites.load(options)
     if options.filter is not None and options.filter not in site.filters:
@@ -105,20 +108,16 @@ def _run(options: argparse.Namespace) -> int:
             sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
         lines = sys.stdin
     now = time.time_ns() // 1000 if options.now is None else int(options.now * SECOND)
-    guard = NeverBlock(site.enforcer)
-
-    def ignored_by(source: Source) -> str | None:
-        return guard.find(source, now)
-
-    engine = _engine(site, ignored_by)
+    filters = run_filters(site)
+    judges = _Judges(site, filters, now)
     is_understood = False
     for line in lines:
         steps = explain_line(
-            engine,
+            filters,
             line.rstrip("\r\n"),
             now,
             only=options.filter,
-            ignored_by=ignored_by,
+            judges=judges,
             max_line=site.correlator.max_line,
         )
         if not steps["understood"] and options.filter is None and options.line != "-":
@@ -135,9 +134,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _path_of(options: argparse.Namespace) -> str:
     """Return the file of a filter by its name. Raises: NoFilterError."""
+    from correlator.config.filter_shelf import FilterShelf
     from correlator.config.reader import near_miss
-    from correlator.config.settings import settings_file
-    from correlator.config.site import FilterShelf
+    from correlator.config.vendor import settings_file
 
     shelf = FilterShelf(settings_file(options.config).parent / "filters")
     if options.filter not in shelf.paths:
@@ -147,8 +146,8 @@ def _path_of(options: argparse.Namespace) -> str:
 
 def _with_filter(site: Site, name: str) -> Site:
     """Return the site with one filter more that no jail listens to. Raises: NoFilterError, ConfigError."""
+    from correlator.config.filter_shelf import FilterShelf
     from correlator.config.reader import near_miss
-    from correlator.config.site import FilterShelf
 
     shelf = FilterShelf(site.where.parent / "filters")
     definition = shelf.load(name)
@@ -159,22 +158,43 @@ def _with_filter(site: Site, name: str) -> Site:
     return replace(site, filters={**site.filters, name: definition})
 
 
-def _engine(site: Site, ignored_by: Callable[[Source], str | None]) -> Engine:
-    """Return an engine as the correlator would run it now, with the strikes that wait there."""
-    from correlator.config.site import build_engine
-    from correlator.store.state import StateReader
+class _Judges:
+    """Who judges an event; imported when there is one, or a strike that waits."""
 
-    engine = build_engine(site, ignored_by=ignored_by)
-    if site.paths.correlator_database.exists():
-        with closing(StateReader(site.paths.correlator_database)) as reader:
-            engine.restore(reader.strikes(), [])
-    return engine
+    def __init__(self, site: Site, filters: Sequence[Filter], now: Micros) -> None:
+        """Read which strikes wait. Raises: OSError and PortwardError where that may not be known."""
+        self._site = site
+        self._filters = filters
+        self._now = now
+        if site.paths.correlator_database.exists():
+            from correlator.store.state import StateReader
+
+            with closing(StateReader(site.paths.correlator_database)) as reader:
+                strikes = reader.strikes()
+                for first in strikes:
+                    self.engine.restore(chain([first], strikes), [])  # with all that follow
+
+    def ignored_by(self, source: Source) -> str | None:
+        """Return which list names a source; None: none."""
+        return self._guard.find(source, self._now)
+
+    @functools.cached_property
+    def _guard(self) -> NeverBlock:
+        from correlator.enforcer.never_block import NeverBlock
+
+        return NeverBlock(self._site.enforcer)
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """An engine as the correlator would run it now, with the strikes that wait there."""
+        from correlator.config.site import build_engine
+
+        return build_engine(self._site, ignored_by=self.ignored_by, filters=self._filters)
 
 
 def _not_enabled(site: Site, text: str, now: Micros) -> Iterator[str]:
     """Yield the filters that no jail listens to and that understand the line."""
-    from correlator.config.filters import read_filter
-    from correlator.config.site import FilterShelf
+    from correlator.config.filter_shelf import FilterShelf, is_named
     from correlator.lines.syslog import parse_header
     from correlator.matching.filter_tests import make_line
     from correlator.matching.filters import Filter
@@ -182,10 +202,10 @@ def _not_enabled(site: Site, text: str, now: Micros) -> Iterator[str]:
 
     identifier = parse_header(text).identifier
     shelf = FilterShelf(site.where.parent / "filters")
-    for name, path in sorted(shelf.paths.items()):
-        definition, _faults = (None, []) if name in site.filters else read_filter(path)
-        names = [""] if definition is None else definition.identifiers or [""]
-        if definition is None or not any(fnmatchcase(identifier, known) for known in names):
+    shelf.proofs = site.proofs
+    for name in sorted(shelf.paths.keys() - site.filters):
+        definition, _faults = shelf.read(name) if shelf.may_read(name, identifier) else (None, [])
+        if definition is None or not is_named(identifier, definition.identifiers):
             continue
         try:
             filter_ = Filter(definition)

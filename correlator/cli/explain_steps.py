@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from correlator.cli.output import colour
 from correlator.model import Event, Micros, Source, printable
@@ -18,13 +18,24 @@ _ANY = "*"
 _LONGEST_RECORD = 1 << 18  # as `reading` has it
 
 
+class Judges(Protocol):
+    """Who judges an event."""
+
+    @property
+    def engine(self) -> Engine:
+        """The jails, and what waits in their windows."""
+
+    def ignored_by(self, source: Source) -> str | None:
+        """Return which list names a source; None: none."""
+
+
 def explain_line(
-    engine: Engine,
+    filters: Sequence[Filter],
     text: str,
     now: Micros,
     *,
     only: str | None,
-    ignored_by: Callable[[Source], str | None],
+    judges: Judges,
     max_line: int,
 ) -> dict[str, Any]:
     """Return every step of one line, as data."""
@@ -52,19 +63,23 @@ def explain_line(
         "jails": [],
         "understood": False,
     }
-    for name, filter_ in engine.filters.items():
+    for filter_ in filters:
+        name = filter_.name
         if only is not None and name != only:
             continue
         step, event = _ask(filter_, text, reading, now, max_line)
         steps["filters"].append(step)
         if event is not None:
             steps["understood"] = True
-            step["ignored_by"] = ignored_by(event.source)
+            step["ignored_by"] = judges.ignored_by(event.source)
             if step["time"] != steps["time"]:
                 steps["time"], steps["time_from"] = step["time"], f"what filter {name} reads as the date"
-            steps["jails"].extend(_judged(engine, event))
+            steps["jails"].extend(_judged(judges.engine, event))
     if steps["understood"] and only is None:
         _leave_out_misses(steps["filters"])
+    for step in steps["filters"]:
+        if "misses" in step:
+            step["misses"] = list(step["misses"])  # not found out before somebody is told of it
     return steps
 
 
@@ -89,7 +104,6 @@ def _ask(
 ) -> tuple[dict[str, Any], Event | None]:
     from correlator.lines.syslog import format_instant
     from correlator.matching.filter_tests import make_line
-    from correlator.matching.pattern_review import near_misses
 
     identifier = reading.header.identifier
     step: dict[str, Any] = {"filter": filter_.name, "file": filter_.definition.where, "is_for": True}
@@ -103,8 +117,10 @@ def _ask(
     line = make_line(text, arrived=now, layout=filter_.layout)
     needs = (*filter_.needs(), *filter_.needs_of_logins())
     if not any(need.fits(text if need.identifiers is None else line.header.body) for need in needs):
+        from correlator.matching.pattern_review import near_misses
+
         step["answer"] = "not ours: no candidate, the text its patterns need is not there"
-        step["misses"] = list(near_misses(filter_.definition, line.header.body))
+        step["misses"] = near_misses(filter_.definition, line.header.body)
         return step, None
     answer = filter_.read(line)
     if answer is None:
@@ -124,6 +140,8 @@ def _ask(
     if answer is None and filter_.told:
         step |= {"is_kept_in_mind": True, "answer": f"kept in mind: it {filter_.told}"}
         return step, None
+    from correlator.matching.pattern_review import near_misses
+
     misses = list(near_misses(filter_.definition, line.header.body))
     step["misses"] = [miss for miss in misses if miss["wants"]]
     if answer is not None:

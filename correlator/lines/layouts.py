@@ -13,15 +13,15 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from correlator.lines.date_patterns import LINE_START, DatePatternError, expand_patterns
-from correlator.lines.dates import DateReader, Stamp
-from correlator.lines.expressions import TimeLimit
 from correlator.lines.layout_definition import TEXT as TEXT  # noqa: PLC0414  `reading` has it from here
 from correlator.lines.layout_definition import Layout as Layout  # noqa: PLC0414  `reading` has it from here
 from correlator.lines.syslog import Header, parse_header, read_stamp
 from correlator.model import SECOND, Micros
+
+if TYPE_CHECKING:
+    from correlator.lines.dates import DateReader, Stamp
 
 _MARKS = ("@cee:", "@json:")
 RECORD_BEGINS = ("{", *_MARKS)
@@ -75,6 +75,8 @@ def spell_date(form: str) -> str:
     The tokens are those of strptime(3), and `EPOCH`. The date stands where the line begins, behind two signs
     at most; with `*` in front of the form it may stand anywhere. A fraction may have nine digits.
     """
+    from correlator.lines.date_patterns import LINE_START
+
     anywhere, plain = form.startswith("*"), form.removeprefix("*")
     spelled = plain if plain == "EPOCH" else _LITERAL.sub(lambda found: re.escape(found.group()), plain)
     spelled = spelled.replace("%f", r"%f\d{0,3}")
@@ -83,6 +85,8 @@ def spell_date(form: str) -> str:
 
 def check_dates(forms: Sequence[str]) -> None:
     """Find out whether these are forms of dates. Raises: DatePatternError."""
+    from correlator.lines.date_patterns import DatePatternError
+
     for form in forms:
         if "%" not in form and form != "EPOCH":
             raise DatePatternError("no token in it")
@@ -128,6 +132,10 @@ def _find_date(forms: tuple[str, ...], text: str, arrived: Micros) -> Stamp | No
 
 @functools.lru_cache(maxsize=64)
 def _date_reader(forms: tuple[str, ...]) -> DateReader:
+    from correlator.lines.date_patterns import expand_patterns
+    from correlator.lines.dates import DateReader
+    from correlator.lines.expressions import TimeLimit
+
     patterns = [spell_date(form) for form in forms]
     return DateReader(expand_patterns(patterns, latest_year=_LATEST_YEAR), limit=TimeLimit(SECOND // 20))
 

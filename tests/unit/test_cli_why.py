@@ -9,6 +9,7 @@ import pytest
 
 from correlator.counting.jail_definition import Count
 from correlator.counting.jails import Jail, JailDefinition, Key
+from correlator.lines.syslog import format_instant
 from correlator.model import SECOND, Event, Evidence, Outcome, OutcomeKind, parse_source
 from correlator.store.state import State
 from tests.site_folders import paths_table
@@ -77,6 +78,18 @@ def test_why_not_counts_what_waits(run, remember):
     )
     assert "  observes: this jail would block nothing" in output
     assert "  line      line 2 of 198.51.100.9  [/log+2]" in output
+
+
+def test_explain_counts_with_what_waits(run, remember):
+    """A line that would be the third in the window decides, with the two that wait there; no other does."""
+    remember(700, 20, 10)
+    stamp = format_instant(time.time_ns() // 1000)
+    for source, before, decides in ((ADDRESS, 2, True), ("198.51.100.10", 0, False)):
+        probe = f"attackalert: TCP SYN/Normal scan from host: {source}/{source} to TCP port: 79"
+        status, output, _ = run("explain", f"{stamp} vm portsentry[71]: {probe}")
+        assert status == 0
+        assert f"jail      scan: key {source}, {before} before, now {before + 1} " in output
+        assert ("decision  observe" in output or "kept back" in output) == decides, output
 
 
 @pytest.mark.parametrize(
