@@ -191,7 +191,7 @@ class JournalTailer(Troubled):
             host=self._text("_HOSTNAME"),
             identifier=identifier,
             pid=self._text("SYSLOG_PID") or self._text("_PID"),
-            body=body.rstrip("\n").translate(_CONTROLS),
+            body=body.rstrip("\r\n").translate(_CONTROLS),
             fields=fields or NO_FIELDS,
         )
 

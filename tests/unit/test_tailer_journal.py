@@ -108,6 +108,14 @@ def test_a_message_of_several_lines_is_one_line(daemon, follow, collect):
     assert _bodies(collect(tailer, 1)) == ["one#012Jul 25 10:35:07 h kernel: two#033[0m\ttab"]
 
 
+def test_the_end_of_a_line_is_none_of_a_message(daemon, follow, collect):
+    """Whatever its program ends lines with."""
+    tailer = follow()
+    for end in ("", "\n", "\r", "\r\n"):
+        _write(daemon, f"one{end}")
+    assert _bodies(collect(tailer, 4)) == ["one"] * 4
+
+
 def test_bytes_that_are_no_text_are_kept(daemon, follow, collect):
     """What is not UTF-8 is read as it is from a file; NUL is written out."""
     tailer = follow()
