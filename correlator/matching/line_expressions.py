@@ -22,7 +22,7 @@ _NAME = rb"[^ \t\n\r\f\v:\[]"
 _STAMP = rb"(?:[A-Z].{14}|[0-9](?:\S{18,39}|\d{3}-\d\d-\d\d \S{8,29}))"
 _STAMP = rb"(?:%s|<\d{1,3}>%s)" % (_STAMP[3:-1], _STAMP)
 _HOST = rb" (?:%s++ |)" % _NAME
-_PID = rb"(?:\[[^\] \t\n\r\f\v]++\]|): ?"
+_PID = rb"(?:\[[^\] \t\n\r\f\v]++\]|): ?+"
 _FOLDED = rb"(?:message repeated \d{1,9} times: \[ ?|Last message '|)"
 _FOLDED_LAST = {
     b"last message repeated ": b"",
