@@ -208,7 +208,7 @@ class Engine:
                 jail.counters.denied_already += 1  # the rest of a flood is of these: no verdict on each
                 is_denied = True
                 continue
-            verdict = self._judge(event, jail)
+            verdict = self._judge(event, jail, _nobody if jail.is_keyed_by_source else None)
             is_denied |= verdict.is_denied
             if verdict.strike is not None:
                 is_counted = True
@@ -216,10 +216,11 @@ class Engine:
         if is_denied and not is_counted:
             step.denied.append(event)
 
-    def _judge(self, event: Event, jail: Jail) -> Verdict:
-        verdict = jail.judge(
-            event, ignored_by=self._ignored_by, is_denied=self._denied_at(event.at, jail.definition)
-        )
+    def _judge(self, event: Event, jail: Jail, is_denied: Callable[[Source], bool] | None = None) -> Verdict:
+        """Let a jail count an event; `is_denied`: what to ask in place of our own table."""
+        if is_denied is None:
+            is_denied = self._denied_at(event.at, jail.definition)
+        verdict = jail.judge(event, ignored_by=self._ignored_by, is_denied=is_denied)
         if verdict.decision is not None:
             for decision in verdict.decisions:
                 if isinstance(decision, Block):
@@ -345,6 +346,10 @@ class Engine:
             self.forgotten += 1
         if not block.source.is_single:
             self._lengths[block.source.version].add(block.source.network.prefixlen)
+
+
+def _nobody(_source: Source) -> bool:
+    return False
 
 
 def _is_over(denial: _Denial, at: Micros) -> bool:

@@ -177,18 +177,18 @@ class Reader:
                 for entry in arrived.entries:
                     yield from self._read_entry(entry, arrived, route, counters)
             return
-        counters.lines += len(arrived.data.split(b"\n")) - 1  # twice as quick as to count them
+        data = arrived.data
+        counters.lines += len(data) - len(data.replace(b"\n", b""))  # four times as quick as to count them
         if route is not None:
             yield from self._read_chunk(arrived, route, counters)
 
     def _read_chunk(self, chunk: Chunk, route: _Route, counters: OriginCounters) -> Iterator[Event]:
         data, arrived, headers = chunk.data, chunk.arrived, self._headers.read
         postponed = route.postponed
-        if postponed is not None:
-            if postponed.is_full:
-                self._catch_up(route)
-            postponed.keep(chunk)
-        for start, end in self._prefilter_of(route).candidates(data, identifier=chunk.identifier):
+        if postponed is not None and postponed.is_full:
+            self._catch_up(route)
+        told = None if postponed is None else postponed.begin(chunk)
+        for start, end in self._prefilter_of(route).candidates(data, identifier=chunk.identifier, told=told):
             counters.candidates += 1
             is_long = end - start > self._max_line
             if is_long and not self._may_be_record(end - start, route):
@@ -204,13 +204,15 @@ class Reader:
             if is_long:
                 readers, shown = _record_readers(readers, header.body), text[: self._max_line]
             if readers:
-                if postponed and any(one in postponed.filters for one in readers):
-                    self._catch_up(route, chunk.offset + start)
+                if postponed is not None and not postponed.filters.isdisjoint(readers):
+                    self._catch_up(route, start)
                 at = self._instant(stamp, chunk, counters)
                 line = Line(header, Evidence(at, chunk.origin, chunk.offset + start, shown), arrived=arrived)
                 yield from self._events(line, stamp, readers, chunk, counters)
             elif is_long:
                 self._refuse_long(Evidence(arrived, chunk.origin, chunk.offset + start, shown), counters)
+        if postponed is not None:
+            postponed.end()
         route.last_line = data[_start_of_last(data, len(data)) : -1]
 
     def _catch_up(self, route: _Route, before: int | None = None) -> None:
@@ -232,7 +234,8 @@ class Reader:
         key = (route.has_plain, route.filters)
         if key not in self._prefilters:
             needs = (need for filter_ in route.filters for need in filter_.needs())
-            self._prefilters[key] = Prefilter(needs, has_plain=route.has_plain)
+            logins = (need for filter_ in route.filters for need in filter_.needs_of_logins())
+            self._prefilters[key] = Prefilter(needs, logins=logins, has_plain=route.has_plain)
         return self._prefilters[key]
 
     def _read_entry(
@@ -273,10 +276,10 @@ class Reader:
                 if filter_.layout not in laid_out:
                     laid_out[filter_.layout] = self._lay_out(line, filter_.layout, arrived, counters)
                 own = laid_out[filter_.layout]
-            answer = filter_.read(own)
-            if answer is None and not filter_.late:
+            answer, late = filter_.read(own), filter_.late
+            if answer is None and not late:
                 continue
-            for each in (answer, *filter_.late):
+            for each in (answer, *late) if late else (answer,):
                 if each is None:
                     continue
                 if not isinstance(each, Event):

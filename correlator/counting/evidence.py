@@ -46,13 +46,14 @@ class EvidenceBook:
 
     def keep(self, evidence: Evidence) -> int:
         """Keep a line and return its number; several jails that count one line keep it once."""
-        if self._lines and self._lines[-1] is evidence:
-            return (self.next_number - 1) % _NUMBERS
-        number = self.next_number
-        self._lines.append(evidence)
+        lines = self._lines
+        if lines and lines[-1] is evidence:
+            return (self._first + len(lines) - 1) % _NUMBERS
+        number = (self._first + len(lines)) % _NUMBERS
+        lines.append(evidence)
         self._characters += len(evidence.line)
-        while len(self._lines) > self._most_lines or self._characters > self._most_characters:
-            self._characters -= len(self._lines.popleft().line)
+        while len(lines) > self._most_lines or self._characters > self._most_characters:
+            self._characters -= len(lines.popleft().line)
             self._first += 1
         return number
 

@@ -106,12 +106,8 @@ class Jail:
         self, event: Event, *, ignored_by: Callable[[Source], str | None], is_denied: Callable[[Source], bool]
     ) -> Verdict:
         """Count an event and say what follows."""
-        for name, values in self.definition.only.items():
-            if event.fields.get(name) not in values:
-                said = event.fields.get(name)
-                return Verdict(
-                    "", None, None, f"not counted: {name} is {'not said' if said is None else said}"
-                )
+        if self.definition.only and (refused := self._refuse(event)):
+            return Verdict("", None, None, refused)
         key = self.key_for(event)
         if key is None:
             self.counters.incomplete += 1
@@ -132,6 +128,14 @@ class Jail:
         if weight == 0:
             return Verdict(key, None, None, "not counted: its weight here is 0")
         return self.count(self._strike(event, key, value, weight), is_denied=is_denied)
+
+    def _refuse(self, event: Event) -> str:
+        """Return why an event is none of those that are counted alone; empty where it is one."""
+        for name, values in self.definition.only.items():
+            if event.fields.get(name) not in values:
+                said = event.fields.get(name)
+                return f"not counted: {name} is {'not said' if said is None else said}"
+        return ""
 
     def count(
         self, strike: Strike, *, is_denied: Callable[[Source], bool] = lambda _source: False
@@ -221,6 +225,8 @@ class Jail:
 
     def _kinds_of(self, strike: Strike) -> int:
         """Return a bit for each kind of evidence in `all_of` that the strike is, and one for proof."""
+        if not self.definition.all_of:
+            return 0 if strike.is_spoofable else PROOF
         kinds = self._kinds.get((strike.filter, strike.pattern))
         if kinds is None:
             names = (strike.filter, f"{strike.filter}/{strike.pattern}")
@@ -229,19 +235,19 @@ class Jail:
         return kinds if strike.is_spoofable else kinds | PROOF
 
     def _strike(self, event: Event, key: str, value: str, weight: int) -> Strike:
-        return Strike(
-            jail=self.name,
-            key=key,
-            source=event.source,
-            at=event.at,
-            weight=weight,
-            value=value,
-            is_spoofable=event.is_spoofable,
-            port=event.port,
-            protocol=event.protocol,
-            evidence=event.evidence,
-            filter=event.filter,
-            pattern=event.pattern,
+        return Strike(  # by place: half the time of by name, and each strike of a flood is made here
+            self.name,
+            key,
+            event.source,
+            event.at,
+            weight,
+            value,
+            event.is_spoofable,
+            event.port,
+            event.protocol,
+            event.evidence,
+            event.filter,
+            event.pattern,
         )
 
 

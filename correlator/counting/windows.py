@@ -83,14 +83,14 @@ class WindowTable:
         """
         if not self.terms.is_distinct and counted > _HIGHEST_AMOUNT:
             counted = _HIGHEST_AMOUNT
-        row = Row(at, counted, kinds, item)
         held = self._keys.pop(key, b"")
         if isinstance(held, LongWindow):
             before = self._cost(held)
-            reach = held.strike(row)
+            reach = held.strike(Row(at, counted, kinds, item))
             self.strikes += self._cost(held) - before
         else:
-            reach, held = self._append(held, row) or self._insert(held, row)
+            appended = self._append(held, at, counted, kinds, item)
+            reach, held = appended or self._insert(held, Row(at, counted, kinds, item))
         self._keys[key] = held
         if self._idle:
             self._idle.discard(key)
@@ -98,14 +98,16 @@ class WindowTable:
             self._evict()
         return reach
 
-    def _append(self, held: bytes, row: Row) -> tuple[Reach, bytes] | None:
+    def _append(
+        self, held: bytes, at: Micros, value: int, kinds: int, item: bytes
+    ) -> tuple[Reach, bytes] | None:
         """Count a strike behind the others of a key with few; None where more than a look at each is needed.
 
         Nearly every strike comes in order: this is the way that has to be quick.
         """
         terms = self.terms
-        at, value, kinds, item = row
-        packed = self._struct(len(item)).pack(at, value, kinds, item)
+        struct = self._structs.get(len(item)) or self._struct(len(item))
+        packed = struct.pack(at, value, kinds, item)
         if not held:
             self.strikes += 1
             measure = 1 if terms.is_distinct else value
@@ -115,7 +117,7 @@ class WindowTable:
         edge, oldest = at - terms.span, at - 2 * terms.span
         count, gone, measure = 1, 0, value
         values = {value}
-        for other, counted, of_kinds, _item in self._struct(len(item)).iter_unpack(held[1:]):
+        for other, counted, of_kinds, _item in struct.iter_unpack(held[1:]):
             count += 1
             if other > edge:
                 if other > at or (terms.is_distinct and counted == value):

@@ -29,20 +29,19 @@ class Choice(NamedTuple):
 
     readers: tuple[Filter, ...]
     """Those with a pattern that may match it."""
-    claims: tuple[tuple[str, Filter], ...]
-    """Those that only say of a body with this text that it is theirs."""
+    claimants: tuple[Filter, ...]
+    """Those that can only say of a body that it is theirs."""
 
     @classmethod
     def of(cls, filters: Sequence[Filter], beginning: str) -> Choice:
         """Choose by the first characters of a body."""
         readers = tuple(one for one in filters if one.may_understand(beginning))
-        others = tuple(one for one in filters if one not in readers)
-        return cls(readers, tuple((text, one) for one in others if (text := one.definition.claims)))
+        return cls(readers, tuple(one for one in filters if one.definition.claims and one not in readers))
 
     def take(self, body: str) -> tuple[Filter, ...]:
         """Return those that read this body."""
         readers = self.readers
-        for text, one in self.claims:
-            if text in body:
+        for one in self.claimants:
+            if one.definition.claims_body(body):
                 readers += (one,)
         return readers

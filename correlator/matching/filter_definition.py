@@ -151,7 +151,7 @@ class FilterDefinition:
     logins: tuple[LoginDefinition, ...] = ()
     """Of programs that are among its identifiers; it has either these or connections."""
     claims: str = ""
-    """Text that makes a line ours even where no pattern understands it."""
+    """Text that makes a line ours even where no pattern understands it; behind `^`, how its body begins."""
     journal: tuple[JournalMatch, ...] | None = None
     """Which journal entries it reads, besides having one of its identifiers: those that one of these accepts.
 
@@ -174,6 +174,11 @@ class FilterDefinition:
             *(connection.field_names for connection in self.connections),
             *(login.field_names for login in self.logins),
         )
+
+    def claims_body(self, body: str) -> bool:
+        """Whether it makes a line ours that no pattern understands."""
+        text = self.claims.removeprefix("^")
+        return bool(text) and (text in body if text == self.claims else body.startswith(text))
 
     @property
     def reads_journal(self) -> bool:

@@ -8,12 +8,14 @@ never narrower. No repetition of a group is possessive: Python 3.11.2 forgets wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from correlator.lines.syslog import HEADER
 from correlator.matching.needs import ANY_PROGRAM, Need
+from correlator.matching.openings import Opening, as_bytes, as_expression, literal, runs_of
 
 _FEW = 16
+_LONG_RUN = 16
 _COMMON = b";<>QZXJKVYW'GHUBFLMPDTRNOSICAE|_,=)([]/.\"-:zqxjkvywbpgmhfdcu9876543210lnrtsaioe "
 """Bytes from the rarest to the most common in logs; what is not here is rarer still."""
 _NAME = rb"[^ \t\n\r\f\v:\[]"
@@ -36,9 +38,12 @@ _RFC5424 = rb"(?:1 \S++ \S++ |<\d{1,3}>1 \S++ \S++ )"
 PLAIN = rb"(?!%s)(?P<plain>.*)" % re.sub(rb"\?P<[a-z]+>", b"?:", HEADER.encode())
 
 
-def expression_of_lines(needs: Sequence[Need]) -> bytes:
-    """Return an expression of the lines, from their beginning, of which a program is known."""
-    traditional, rfc5424 = _expression_of_programs(needs)
+def expression_of_lines(needs: Sequence[Need], logins: Sequence[Need] = ()) -> bytes:
+    """Return an expression of the lines, from their beginning, of which a program is known.
+
+    A line that meets none of the needs, and one of those about logins, is marked by a group that took part.
+    """
+    traditional, rfc5424 = _expression_of_programs(needs, logins)
     return rb"(?:%s%s%s|%s%s)" % (_STAMP, _HOST, traditional, _RFC5424, rfc5424)
 
 
@@ -57,60 +62,100 @@ def fewest_texts(needs: Iterable[Need]) -> tuple[bytes, ...]:
     return tuple(map(as_bytes, found))
 
 
-def _expression_of_programs(needs: Sequence[Need]) -> tuple[bytes, bytes]:
+def with_one_search(texts: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return texts of which each of these holds one: what several have in common is looked for once."""
+    found: list[bytes] = []
+    for text in texts:
+        for index, other in enumerate(found):
+            if shared := _in_common(text, other):
+                found[index] = shared
+                break
+        else:
+            found.append(text)
+    return tuple(found)
+
+
+def _in_common(text: bytes, other: bytes) -> bytes:
+    """Return the longest run that both hold; empty where it is so short that many lines hold it."""
+    for length in range(min(len(text), len(other)), _LONG_RUN - 1, -1):
+        for start in range(len(text) - length + 1):
+            if text[start : start + length] in other:
+                return text[start : start + length]
+    return b""
+
+
+def _expression_of_programs(needs: Sequence[Need], logins: Sequence[Need]) -> tuple[bytes, bytes]:
     """Return expressions of what follows the host: in a traditional line, and in one of RFC 5424."""
+    wanted, told = _by_name(needs), _by_name(logins)
+    bodies = {name: _FOLDED + _either(_body, wanted.get(name), told.get(name)) for name in wanted | told}
+    anywhere = {name: _either(_anywhere_behind, wanted.get(name), told.get(name)) for name in wanted | told}
+    lines = {literal(as_bytes(name)): _PID + body for name, body in bodies.items() if ANY_PROGRAM not in name}
+    for text, behind in _FOLDED_LAST.items():
+        spelled = literal(text)
+        lines[spelled] = rb"(?:%s|%s)" % (lines[spelled], behind) if spelled in lines else behind
+    modern = {
+        literal(as_bytes(name)): rb" " + behind
+        for name, behind in anywhere.items()
+        if ANY_PROGRAM not in name
+    }
+    traditional, rfc5424 = [_tree(lines)], [_tree(modern)]
+    for name in sorted(name for name in bodies if ANY_PROGRAM in name):
+        glob = (_NAME + b"*").join(map(re.escape, map(as_bytes, name.split(ANY_PROGRAM))))
+        if name.endswith(ANY_PROGRAM):
+            glob += b"+"  # nothing of a name can follow: what was taken need not be given back
+        traditional.append(glob + _PID + bodies[name])
+        rfc5424.append(glob.replace(_NAME, rb"\S") + rb" " + anywhere[name])
+    return rb"(?:%s)" % b"|".join(traditional), rb"(?:%s)" % b"|".join(rfc5424)
+
+
+def _by_name(needs: Iterable[Need]) -> dict[str, set[Need]]:
     by_name: dict[str, set[Need]] = {}
     for need in needs:
         for name in need.identifiers or ():
             if name:
                 by_name.setdefault(name, set()).add(need)
-    plain = {name: wanted for name, wanted in by_name.items() if ANY_PROGRAM not in name}
-    globs = {name: wanted for name, wanted in by_name.items() if ANY_PROGRAM in name}
-    lines = {as_bytes(name): _PID + _FOLDED + _body(wanted) for name, wanted in plain.items()}
-    for spelled, behind in _FOLDED_LAST.items():
-        lines[spelled] = rb"(?:%s|%s)" % (lines[spelled], behind) if spelled in lines else behind
-    modern = {as_bytes(name): rb" " + _anywhere_behind(wanted) for name, wanted in plain.items()}
-    traditional, rfc5424 = [_tree(lines)], [_tree(modern)]
-    for name, wanted in sorted(globs.items()):
-        glob = (_NAME + b"*").join(map(re.escape, map(as_bytes, name.split(ANY_PROGRAM))))
-        if name.endswith(ANY_PROGRAM):
-            glob += b"+"  # nothing of a name can follow: what was taken need not be given back
-        traditional.append(glob + _PID + _FOLDED + _body(wanted))
-        rfc5424.append(glob.replace(_NAME, rb"\S") + rb" " + _anywhere_behind(wanted))
-    return rb"(?:%s)" % b"|".join(traditional), rb"(?:%s)" % b"|".join(rfc5424)
+    return by_name
+
+
+def _either(
+    expression: Callable[[Iterable[Need]], bytes], wanted: set[Need] | None, told: set[Need] | None
+) -> bytes:
+    """Return an expression of what meets a need, and behind it of what tells of a login, which is marked."""
+    parts = [] if wanted is None else [expression(wanted)]
+    if told is not None:
+        parts.append(expression(told) + b"()")
+    return rb"(?:%s)" % b"|".join(parts)
 
 
 def _body(needs: Iterable[Need]) -> bytes:
     """Return an expression of the bodies that meet one of the needs."""
-    behind: dict[bytes, set[bytes]] = {}
+    behind: dict[Opening, set[bytes]] = {}
     free = []
     for need in needs:
-        if not need.beginnings:
+        ways = need.ways_to_begin()
+        if not ways:
             free.append(need)
-        for text in need.beginnings:
-            more = _rarest(other for other in need.texts if other not in text)
-            behind.setdefault(as_bytes(text), set()).add(_behind(as_bytes(text), more))
+        for opening in ways:
+            runs = runs_of(opening)
+            more = _rarest(text for text in map(as_bytes, need.texts) if not any(text in run for run in runs))
+            behind.setdefault(opening, set()).add(_behind(runs[-1], more))
     texts = fewest_texts(free)
     if b"" in texts:
         return b""
-    tree: dict[bytes, bytes] = {}
-    for begun, ways in sorted(behind.items()):
-        if not any(begun.startswith(shorter) and tree[shorter] == b"" for shorter in tree):
-            tree[begun] = b"" if b"" in ways else rb"(?:%s)" % b"|".join(sorted(ways))
+    tree: dict[Opening, bytes] = {}
+    for opening, rests in sorted(behind.items()):
+        if not any(opening[: len(shorter)] == shorter and tree[shorter] == b"" for shorter in tree):
+            tree[opening] = b"" if b"" in rests else rb"(?:%s)" % b"|".join(sorted(rests))
     parts = [_tree(tree)] if tree else []
     if texts:
         parts.append(_holding(texts))
     return rb"(?:%s)" % b"|".join(parts)
 
 
-def _behind(beginning: bytes, literal: bytes) -> bytes:
-    """Return what follows a beginning in a body that holds the literal, which may begin within it."""
-    rests = [
-        re.escape(literal[length:])
-        for length in range(1, len(literal))
-        if beginning.endswith(literal[:length])
-    ]
-    return rb"(?:%s)" % b"|".join((*rests, _holding([literal]))) if rests else _holding([literal])
+def _behind(ending: bytes, text: bytes) -> bytes:
+    """Return what follows an opening in a body that holds the text, which may begin in its ending."""
+    rests = [re.escape(text[length:]) for length in range(1, len(text)) if ending.endswith(text[:length])]
+    return rb"(?:%s)" % b"|".join((*rests, _holding([text]))) if rests else _holding([text])
 
 
 def _anywhere_behind(needs: Iterable[Need]) -> bytes:
@@ -126,14 +171,14 @@ def _holding(texts: Sequence[bytes]) -> bytes:
     if b"" in texts:
         return b""
     if len(texts) > _FEW:
-        return b".*" + _tree(dict.fromkeys(texts, b""))
+        return b".*" + _tree(dict.fromkeys(map(literal, texts), b""))
     parts = [_holding_one(text) for text in texts]
     return parts[0] if len(parts) == 1 else rb"(?:%s)" % b"|".join(parts)
 
 
-def _rarest(texts: Iterable[str]) -> bytes:
+def _rarest(texts: Iterable[bytes]) -> bytes:
     """Return the text with the rarest byte in it, of several the longest."""
-    return min(map(as_bytes, texts), key=lambda text: (min(map(_COMMON.find, text)), -len(text)), default=b"")
+    return min(texts, key=lambda text: (min(map(_COMMON.find, text)), -len(text)), default=b"")
 
 
 def _holding_one(text: bytes) -> bytes:
@@ -142,32 +187,28 @@ def _holding_one(text: bytes) -> bytes:
     return b".*" + re.escape(text[at:]) + head
 
 
-def _tree(texts: dict[bytes, bytes]) -> bytes:
-    """Return an expression of the texts, each with what follows it, in which common beginnings stand once."""
-    if not texts:
+def _tree(ways: dict[Opening, bytes]) -> bytes:
+    """Return an expression of the openings, each with what follows it; what several share stands once."""
+    if not ways:
         return rb"(?!)"
     branches: list[bytes] = []
-    for first in sorted({text[:1] for text in texts if text}):
-        rest = {text: behind for text, behind in texts.items() if text[:1] == first}
+    for first in sorted({opening[:1] for opening in ways if opening}):
+        rest = {opening: behind for opening, behind in ways.items() if opening[:1] == first}
         shared = _shared(rest)
         branches.append(
-            re.escape(shared) + _tree({text[len(shared) :]: behind for text, behind in rest.items()})
+            as_expression(shared)
+            + _tree({opening[len(shared) :]: behind for opening, behind in rest.items()})
         )
-    if b"" in texts:
-        branches.append(texts[b""])
+    if () in ways:
+        branches.append(ways[()])
     return branches[0] if len(branches) == 1 else rb"(?:%s)" % b"|".join(branches)
 
 
-def _shared(texts: Iterable[bytes]) -> bytes:
-    ordered = sorted(texts)
+def _shared(openings: Iterable[Opening]) -> Opening:
+    ordered = sorted(openings)
     low, high = ordered[0], ordered[-1]
     length = next(
         (index for index, (a, b) in enumerate(zip(low, high, strict=False)) if a != b),
         min(len(low), len(high)),
     )
     return low[:length]
-
-
-def as_bytes(text: str) -> bytes:
-    """Return text as it stands in a log."""
-    return text.encode("utf-8", "surrogateescape")

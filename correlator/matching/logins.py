@@ -89,7 +89,7 @@ class Logins:
     def needs(self) -> Iterator[Need]:
         """Yield what every line has that tells of a login."""
         for programs, pattern in (*self.begins, *self.ends):
-            yield Need(programs, pattern.beginnings, pattern.texts)
+            yield pattern.need(programs)
 
     def advance(self, at: Micros) -> None:
         """Do nothing: how old a login is matters when its account is asked for."""

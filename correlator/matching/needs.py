@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from correlator.matching.openings import Opening, as_bytes, literal
 from correlator.matching.pattern_tree import REPEATS, begins_with, parse_expression
 
 _SHORTEST = 3  # shorter text is found in nearly every line: not worth looking for
@@ -23,11 +24,17 @@ class Need:
     """One of these its body begins with; empty: with anything."""
     texts: tuple[str, ...] = ()
     """All of these it contains, the longest first: that is probably the rarest."""
+    openings: frozenset[Opening] = frozenset()
+    """One of these its body begins with, as bytes; empty: with anything that `beginnings` allows."""
 
     @property
     def literal(self) -> str:
         """The text by which it is looked for; empty where none is known."""
         return self.texts[0] if self.texts else ""
+
+    def ways_to_begin(self) -> frozenset[Opening]:
+        """Return the openings, or what the beginnings are as such; empty: with anything."""
+        return self.openings or frozenset(literal(as_bytes(text)) for text in self.beginnings)
 
     def fits(self, body: str) -> bool:
         """Whether a body of one of its programs may be matched."""

@@ -106,7 +106,7 @@ class OpenConnections:
     def needs(self, identifiers: frozenset[str]) -> Iterator[Need]:
         """Yield what every line has that tells of a connection."""
         for pattern in (*self._begins, *self._tells, *self._ends):
-            yield Need(identifiers, pattern.beginnings, pattern.texts)
+            yield pattern.need(identifiers)
 
     def advance(self, at: Micros) -> None:
         """Give up what has waited too long at this time; to be called before each line."""

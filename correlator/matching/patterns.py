@@ -15,7 +15,8 @@ import regex
 from correlator.lines.layouts import find_text, json_literal
 from correlator.lines.syslog import Header
 from correlator.matching.filter_definition import SOURCE, Condition, PatternDefinition
-from correlator.matching.needs import required_text
+from correlator.matching.needs import Need, required_text
+from correlator.matching.openings import openings_of
 from correlator.matching.quick_search import SHORT, is_quick, plain_search
 from correlator.model import Evidence, Micros
 
@@ -74,6 +75,10 @@ class Expression:
         whole = self.compiled.search
         return plain_search(self.expression) or whole, whole
 
+    def warm(self) -> None:
+        """Make ready for the first search."""
+        _ = self._quick
+
     def match_in(self, text: str, search: Search) -> Any:
         """Return the match; None where there is none, or none in time."""
         if len(text) <= SHORT and (quick := self._quick) is not None:
@@ -116,6 +121,10 @@ class TextPattern(Expression):
     def literal(self) -> str:
         """The longest of them."""
         return self.texts[0] if self.texts else ""
+
+    def need(self, programs: frozenset[str]) -> Need:
+        """Return what every line has that it is found in, of these programs."""
+        return Need(programs, self.beginnings, self.texts, openings_of(self.expression))
 
     def check(self) -> None:
         """Raise PatternError where it cannot run."""
@@ -184,9 +193,17 @@ class RecordPattern:
         self.literal = max(spelled, key=len, default="") or max(keys, key=len)
         self.texts = (self.literal,) if self.literal else ()
 
+    def need(self, programs: frozenset[str]) -> Need:
+        """Return what every line has that it is found in, of these programs."""
+        return Need(programs, texts=self.texts)
+
     def check(self) -> None:
         """Raise PatternError where it cannot run."""
         _ = self._conditions.tests
+
+    def warm(self) -> None:
+        """Make ready for the first record."""
+        self.check()
 
     def find(self, line: Line, search: Search) -> dict[str, str] | None:
         """Return the fields, or None where the record does not meet the conditions."""

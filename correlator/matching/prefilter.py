@@ -10,7 +10,6 @@ text that the patterns require, each by itself.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Iterator
 
@@ -20,84 +19,113 @@ from correlator.matching.line_expressions import (
     expression_of_bodies,
     expression_of_lines,
     fewest_texts,
+    with_one_search,
 )
 from correlator.matching.needs import ANY_PROGRAM, Need
 
 _REPEATED = Need(None, texts=(REPEATS_LAST,))
+Span = tuple[int, int]
+"""Where a line begins, and its line feed stands."""
 
 
 class Prefilter:
-    """Which lines of a chunk are candidates, for one set of needs."""
+    """Which lines of a chunk are candidates, for one set of needs, and which tell of logins."""
 
-    def __init__(self, needs: Iterable[Need], *, has_plain: bool = True) -> None:
-        """Take the need of every pattern; `has_plain`: whether lines of no program are read at all."""
-        every = set(needs)
+    def __init__(self, needs: Iterable[Need], *, logins: Iterable[Need] = (), has_plain: bool = True) -> None:
+        """Take the need of every pattern; `has_plain`: whether lines of no program are read at all.
+
+        `logins`: what lines about logins have; they are no candidates, unless by a pattern.
+        """
+        every, logins = set(needs), set(logins)
         anywhere = {need for need in every if need.identifiers is None or _is_for_all(need)}
         named = [need for need in every if need.identifiers is not None and need not in anywhere]
         if anywhere and not named:
             anywhere.add(_REPEATED)
-        self._anywhere = fewest_texts(anywhere)
+        self._of_logins = fewest_texts(logins)
+        self._anywhere = with_one_search(fewest_texts(anywhere))
         plain = [need for need in named if "" in (need.identifiers or ())]
         self._plain = fewest_texts([*plain, _REPEATED])
-        line = expression_of_lines(named)
+        line = expression_of_lines(named, tuple(logins))
         if plain and has_plain:
             line = rb"(?:%s|%s)" % (line, PLAIN)
         self._named = tuple(named)
-        self._lines = _Lines(line)
-        self._bodies: dict[str, _Lines] = {}
+        self._has_named = bool(named or logins)
+        self._lines = _compiled(line)
+        self._bodies: dict[str, re.Pattern[bytes]] = {}
 
-    def candidates(self, data: bytes, *, identifier: str = "") -> Iterator[tuple[int, int]]:
+    def candidates(
+        self, data: bytes, *, identifier: str = "", told: list[Span] | None = None
+    ) -> Iterator[Span]:
         """Yield (start, end) of each candidate line of whole lines, in order, without line feeds.
 
         `identifier`: the program that wrote all of them, where the lines are bodies without headers.
+        `told` is given those that may tell of logins, in order: all that stand before a candidate before it.
         """
-        if b"" in self._anywhere:
-            return _all_lines(data)
-        found = self._of_programs(data, identifier)
         if not self._anywhere:
-            return found
-        every = dict(found)
+            return self._of_programs(data, identifier, told)
+        if b"" in self._anywhere:
+            return self._all_lines(data, told)
+        every = dict(self._of_programs(data, identifier, told))
         for text in self._anywhere:
             every.update(lines_with(data, text))
         return iter(sorted(every.items()))
 
-    def _of_programs(self, data: bytes, identifier: str) -> Iterator[tuple[int, int]]:
-        """Yield the candidates that the expression finds; text of lines of no program is looked at here."""
-        if not self._named:
-            return
-        lines = self._of_program(identifier) if identifier else self._lines
-        texts, find = self._plain, data.find
-        for match in lines.find(data):
-            if lines.has_plain and match.lastgroup is not None:
-                line = match.group("plain")
-                if not any(text in line for text in texts):
-                    continue
-            start = match.start() + 1 if match.string is data else 0
-            end = find(b"\n", start)
-            if end < 0:
-                return
+    def _all_lines(self, data: bytes, told: list[Span] | None) -> Iterator[Span]:
+        start = 0
+        while (end := data.find(b"\n", start)) >= 0:
+            if told is not None and self._tells(data, start, end):
+                told.append((start, end))
             yield start, end
+            start = end + 1
 
-    def _of_program(self, identifier: str) -> _Lines:
+    def _tells(self, data: bytes, start: int, end: int) -> bool:
+        """Whether a candidate may tell of a login too."""
+        for text in self._of_logins:  # noqa: SIM110  half the time of `any`
+            if data.find(text, start, end) >= 0:
+                return True
+        return False
+
+    def _of_programs(self, data: bytes, identifier: str, told: list[Span] | None) -> Iterator[Span]:
+        """Yield the candidates that the expression finds; text of lines of no program is looked at here."""
+        if not self._has_named or not data:
+            return
+        expression = self._of_program(identifier) if identifier else self._lines
+        first = expression.match(b"\n" + data[: data.find(b"\n")])
+        if first is not None:
+            yield from self._sort(first, data, (-1, first.end() - 1), told)
+        for match in expression.finditer(data, 0, len(data) - 1):  # the last line feed begins no line
+            if match.lastindex is not None and match.lastgroup is None and told is not None:
+                before, end = match.span()
+                told.append((before + 1, end))
+            else:
+                yield from self._sort(match, data, match.span(), told)
+
+    def _sort(
+        self, match: re.Match[bytes], data: bytes, span: Span, told: list[Span] | None
+    ) -> Iterator[Span]:
+        """Yield the line that was matched, between two line feeds, where it is a candidate."""
+        line = span[0] + 1, span[1]
+        is_marked = match.lastindex is not None and match.lastgroup is None
+        if match.lastgroup is not None:
+            plain = match.group("plain")
+            if not any(text in plain for text in self._plain):
+                return
+        if told is not None and (is_marked or self._tells(data, *line)):
+            told.append(line)
+        if not is_marked:
+            yield line
+
+    def _of_program(self, identifier: str) -> re.Pattern[bytes]:
         lines = self._bodies.get(identifier)
         if lines is None:
             needs = [need for need in self._named if _is_named(identifier, need.identifiers or ())]
-            lines = self._bodies[identifier] = _Lines(expression_of_bodies(needs))
+            lines = self._bodies[identifier] = _compiled(expression_of_bodies(needs))
         return lines
 
 
-class _Lines:
-    """An expression, tried where lines begin."""
-
-    def __init__(self, expression: bytes) -> None:
-        self._expression = re.compile(rb"\n" + expression)
-        self.has_plain = "plain" in self._expression.groupindex
-
-    def find(self, data: bytes) -> Iterator[re.Match[bytes]]:
-        """Return a match for each line, from the line feed before it on; the first line's in other bytes."""
-        first = self._expression.match(b"\n" + data[: data.find(b"\n") + 1]) if data else None
-        others = self._expression.finditer(data, 0, max(len(data) - 1, 0))  # the last begins no line
-        return others if first is None else itertools.chain((first,), others)
+def _compiled(expression: bytes) -> re.Pattern[bytes]:
+    """Return an expression of a line from the line feed before it on, to the one behind it."""
+    return re.compile(rb"\n" + expression + b".*")
 
 
 def _is_for_all(need: Need) -> bool:
@@ -114,13 +142,6 @@ def _is_named(identifier: str, names: Iterable[str]) -> bool:
         )
         for name in names
     )
-
-
-def _all_lines(data: bytes) -> Iterator[tuple[int, int]]:
-    start = 0
-    while (end := data.find(b"\n", start)) >= 0:
-        yield start, end
-        start = end + 1
 
 
 def lines_with(data: bytes, text: bytes) -> Iterator[tuple[int, int]]:

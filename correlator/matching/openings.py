@@ -1,0 +1,157 @@
+"""Tells how every match of an anchored expression begins, as expressions over bytes.
+
+`^ {0,8}(?P<account>[a-z]{1,64}) : user NOT ` begins with up to eight spaces, a name and a fixed text: a body
+that begins otherwise need not be searched. Looser than the expression, never narrower: a character is one to
+four bytes, what stands ahead or behind is not looked at, and where an item is not simple the opening ends.
+No repetition of a group is told, and no possessive one: Python 3.11.2 forgets where it began. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from correlator.matching.pattern_tree import OPENINGS, REPEATS, is_at, parse_expression, takes
+
+Opening = tuple[bytes, ...]
+"""What follows one another: each a literal byte, or a longer expression."""
+_MOST = 32
+_LONGEST = 64
+_MOST_WAYS = 5_000
+"""In which a body may be divided among its repetitions."""
+_ENDLESS = 256
+_WIDE = 8
+_ODD_SPACES = "\x1c\x1d\x1e\x1f"  # `re` takes them for spaces, `regex` does not
+_ONE_CHARACTER = frozenset({"LITERAL", "NOT_LITERAL", "ANY", "IN"})
+_Begun = set[tuple[Opening, int, bool]]
+"""Openings so far, each with its ways and whether it is all that is matched so far."""
+
+
+def as_bytes(text: str) -> bytes:
+    """Return text as it stands in a log."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def literal(text: bytes) -> Opening:
+    """Return the opening that is nothing but this text."""
+    return tuple(text[index : index + 1] for index in range(len(text)))
+
+
+def as_expression(opening: Opening) -> bytes:
+    """Return an opening as one expression."""
+    return b"".join(re.escape(part) if len(part) == 1 else part for part in opening)
+
+
+def runs_of(opening: Opening) -> list[bytes]:
+    """Return the texts that stand in it without a gap; the last is what it ends with, perhaps nothing."""
+    runs = [b""]
+    for part in opening:
+        if len(part) == 1:
+            runs[-1] += part
+        else:
+            runs.append(b"")
+    return runs
+
+
+def openings_of(expression: str) -> frozenset[Opening]:
+    """Return openings of which every match has one, from where the text begins; empty: not known."""
+    parsed = parse_expression(expression)
+    if parsed is None or parsed.state.flags & re.IGNORECASE or not is_at(parsed, OPENINGS, 0):
+        return frozenset()
+    found = frozenset(opening for opening, _ways, _is_whole in _begin(list(parsed)))
+    return frozenset() if () in found else found
+
+
+def _begin(items: Sequence[Any]) -> _Begun:
+    done: _Begun = set()
+    begun: set[tuple[Opening, int]] = {((), 1)}
+    for operation, argument in items:
+        name = str(operation)
+        if name in ("AT", "ASSERT", "ASSERT_NOT"):
+            continue
+        added = _begin_item(name, operation, argument)
+        if added is None or len(begun) * len(added) + len(done) > _MOST:
+            return done | {(opening, ways, False) for opening, ways in begun}
+        longer: set[tuple[Opening, int]] = set()
+        for opening, ways in begun:
+            for more, more_ways, is_whole in added:
+                if ways * more_ways > _MOST_WAYS or len(opening) > _LONGEST:
+                    done.add((opening, ways, False))
+                elif is_whole:
+                    longer.add((opening + more, ways * more_ways))
+                else:
+                    done.add((opening + more, ways * more_ways, False))
+        begun = longer
+    return done | {(opening, ways, True) for opening, ways in begun}
+
+
+def _begin_item(name: str, operation: Any, argument: Any) -> _Begun | None:
+    match name:
+        case "LITERAL":
+            return {(literal(as_bytes(chr(argument))), 1, True)}
+        case "IN" if len(argument) <= 2 and all(str(what) == "LITERAL" for what, _how in argument):
+            return {one for what, how in argument for one in _begin_item("LITERAL", what, how) or ()}
+        case "ATOMIC_GROUP":
+            return _begin(list(argument))
+        case "SUBPATTERN" if not argument[1] & re.IGNORECASE:
+            return _begin(list(argument[3]))
+        case "BRANCH":
+            return {one for branch in argument[1] for one in _begin(list(branch))}
+        case _ if name in _ONE_CHARACTER:
+            return {((_class(operation, argument, 1, 1),), 1, True)}
+        case _ if name in REPEATS:
+            return _begin_repeat(*argument)
+    return None
+
+
+def _begin_repeat(fewest: int, most: int, inner: Any) -> _Begun | None:
+    items = list(inner)
+    while len(items) == 1 and str(items[0][0]) == "SUBPATTERN" and not items[0][1][1] & re.IGNORECASE:
+        items = list(items[0][1][3])
+    if len(items) == 1 and str(items[0][0]) in _ONE_CHARACTER and (fewest, most) != (0, 1):
+        operation, argument = items[0]
+        if str(operation) == "ANY" and most > _WIDE:
+            return None  # all that is looked for behind it is found anywhere
+        ways = min(most, _ENDLESS) - min(fewest, _ENDLESS) + 1
+        return {((_class(operation, argument, fewest, most),), ways, True)}
+    if most == 1:
+        return _begin(items) | ({((), 1, True)} if fewest == 0 else set())
+    if fewest >= 1:
+        return {(opening, ways, False) for opening, ways, _is_whole in _begin(items)}
+    return None
+
+
+def _class(operation: Any, argument: Any, fewest: int, most: int) -> bytes:
+    """Return an expression of that many characters of a class, not of a line feed."""
+    codes = [code for code in range(128) if code != 10 and _takes(operation, argument, chr(code))]
+    listed = "".join(f"\\x{code:02x}" for code in codes)
+    if is_wide := _is_wide(operation, argument):
+        listed += r"\x80-\xff"
+    if not listed:
+        return b"(?!)"
+    most = most * 4 if is_wide else most
+    upper = "" if most > _ENDLESS else f"{most}"
+    times = "" if fewest == most == 1 else f"{{{fewest},{upper}}}"
+    return f"[{listed}]{times}".encode()
+
+
+def _takes(operation: Any, argument: Any, character: str) -> bool:
+    """Whether `re` or `regex` takes a character."""
+    if character in _ODD_SPACES and str(operation) == "IN" and "CATEGORY" in str(argument):
+        return True
+    return takes(operation, argument, character)
+
+
+def _is_wide(operation: Any, argument: Any) -> bool:
+    """Whether it may take what is not ASCII."""
+    match str(operation):
+        case "ANY" | "NOT_LITERAL" | "NEGATE" | "CATEGORY":
+            return True
+        case "LITERAL":
+            return bool(argument > 127)
+        case "RANGE":
+            return bool(argument[1] > 127)
+        case "IN":
+            return any(_is_wide(what, how) for what, how in argument)
+    return False
