@@ -338,6 +338,8 @@ def _check_lines_before(table: Table, definition: FilterDefinition) -> None:
     for login in definition.logins:
         if unread := sorted(login.identifiers - definition.identifiers):
             table.fault("login", unread[0], "programs that are among the filter's identifiers")
+        if globs := sorted(name for name in login.identifiers if "*" in name or not name):
+            table.fault("login", globs[0], "programs by their whole names: it is they that are believed")
 
 
 def _tests(table: Table, words: Substitution) -> Iterator[FilterTest]:

@@ -87,6 +87,10 @@ def _in_common(text: bytes, other: bytes) -> bytes:
 def _expression_of_programs(needs: Sequence[Need], logins: Sequence[Need]) -> tuple[bytes, bytes]:
     """Return expressions of what follows the host: in a traditional line, and in one of RFC 5424."""
     wanted, told = _by_name(needs), _by_name(logins)
+    for name in told:  # the mark must stand on no line that a glob would have found
+        wanted[name] = wanted.get(name, set()).union(
+            *(also for glob, also in wanted.items() if is_named(name, [glob]))
+        )
     bodies = {name: _FOLDED + _either(_body, wanted.get(name), told.get(name)) for name in wanted | told}
     anywhere = {name: _either(_anywhere_behind, wanted.get(name), told.get(name)) for name in wanted | told}
     lines = {literal(as_bytes(name)): _PID + body for name, body in bodies.items() if ANY_PROGRAM not in name}
@@ -108,6 +112,18 @@ def _expression_of_programs(needs: Sequence[Need], logins: Sequence[Need]) -> tu
     return rb"(?:%s)" % b"|".join(traditional), rb"(?:%s)" % b"|".join(rfc5424)
 
 
+def is_named(program: str, names: Iterable[str]) -> bool:
+    """Whether a program has one of these names, in which `*` stands for any text."""
+    return any(
+        name == program
+        or (
+            ANY_PROGRAM in name
+            and re.fullmatch(".*".join(map(re.escape, name.split(ANY_PROGRAM))), program) is not None
+        )
+        for name in names
+    )
+
+
 def _by_name(needs: Iterable[Need]) -> dict[str, set[Need]]:
     by_name: dict[str, set[Need]] = {}
     for need in needs:
@@ -121,8 +137,8 @@ def _either(
     expression: Callable[[Iterable[Need]], bytes], wanted: set[Need] | None, told: set[Need] | None
 ) -> bytes:
     """Return an expression of what meets a need, and behind it of what tells of a login, which is marked."""
-    parts = [] if wanted is None else [expression(wanted)]
-    if told is not None:
+    parts = [expression(wanted)] if wanted else []
+    if told:
         parts.append(expression(told) + b"()")
     return rb"(?:%s)" % b"|".join(parts)
 

@@ -19,6 +19,7 @@ from correlator.matching.line_expressions import (
     expression_of_bodies,
     expression_of_lines,
     fewest_texts,
+    is_named,
     with_one_search,
 )
 from correlator.matching.needs import ANY_PROGRAM, Need
@@ -118,7 +119,7 @@ class Prefilter:
     def _of_program(self, identifier: str) -> re.Pattern[bytes]:
         lines = self._bodies.get(identifier)
         if lines is None:
-            needs = [need for need in self._named if _is_named(identifier, need.identifiers or ())]
+            needs = [need for need in self._named if is_named(identifier, need.identifiers or ())]
             lines = self._bodies[identifier] = _compiled(expression_of_bodies(needs))
         return lines
 
@@ -131,17 +132,6 @@ def _compiled(expression: bytes) -> re.Pattern[bytes]:
 def _is_for_all(need: Need) -> bool:
     """Whether its text is best looked for in the whole chunk: there may be no program that it is not for."""
     return ANY_PROGRAM in (need.identifiers or ()) and need.literal != ""
-
-
-def _is_named(identifier: str, names: Iterable[str]) -> bool:
-    return any(
-        name == identifier
-        or (
-            ANY_PROGRAM in name
-            and re.fullmatch(".*".join(map(re.escape, name.split(ANY_PROGRAM))), identifier)
-        )
-        for name in names
-    )
 
 
 def lines_with(data: bytes, text: bytes) -> Iterator[tuple[int, int]]:

@@ -5,20 +5,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from correlator.lines.syslog import parse_header, repeats_of_last
-from correlator.matching.filter_definition import FilterDefinition, PatternDefinition
+from correlator.matching.filter_definition import FilterDefinition, LoginDefinition, PatternDefinition
 from correlator.matching.filter_tests import make_line
 from correlator.matching.filters import Filter
+from correlator.matching.logins import Logins
 from correlator.matching.needs import Need, required_literal, required_text
+from correlator.matching.patterns import TextPattern
 from correlator.matching.prefilter import Prefilter
 from correlator.model import SECOND
 
 NOW = 1_795_357_762 * SECOND
-WORDS = ["attackalert: ", "Failed", " from ", "xyz", "é", "SRC=", "failed", "\udcff"]
+WORDS = ["attackalert: ", "attackalert: host ", "Failed", " from ", "xyz", "é", "SRC=", "failed", "\udcff"]
 BODY = st.lists(st.sampled_from([*WORDS, "a", " ", "7", ":", "["]), max_size=8).map("".join)
 PIECE = st.sampled_from(
     [r"Failed", r"(?:sshd)", r"\d+", r".*", r"(?P<n>xyz)", r"(?: from )?", r"(?:SRC=|Failed)", r"(?i:failed)",
      r"[Ff]ailed", r"(?:xyz){2}", r"(?:xyz)*", r"^", r"(?=Failed)", r"é", r"(?>attackalert: )", r"(?:a|)",
-     r"[^F]", r"(?!xyz)", r"$", r"(?:^Failed|^xyz)", r"(?:Failed(?: from )?|a)", "\udcff"]
+     r"[^F]", r"[a-z]{1,8}", r" {0,3}", r"[^:]+", r"\w{2,9}", r"\S{1,4}", r"(?:[a-c]{1,2}|7)",
+     r"(?:a[^ ])?", r"(?!xyz)", r"$", r"(?:^Failed|^xyz)", r"(?:Failed(?: from )?|a)", "\udcff"]
 )  # fmt: skip
 PATTERN = st.lists(PIECE, min_size=1, max_size=5).map(
     lambda pieces: "".join(p.replace("?P<n>", f"?P<n{i}>") for i, p in enumerate(pieces))
@@ -52,8 +55,15 @@ LINE = LAST | st.builds(
 
 
 def _candidates(needs, lines, **how):
-    data = "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
-    spans = list(Prefilter(needs).candidates(data, **how))
+    data = _as_data(lines)
+    return _texts(data, Prefilter(needs).candidates(data, **how))
+
+
+def _as_data(lines):
+    return "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
+
+
+def _texts(data, spans):
     return {data[start:end].decode("utf-8", "surrogateescape") for start, end in spans}
 
 
@@ -82,6 +92,46 @@ def test_no_line_that_a_filter_understands_is_lost(lines, written):
         )
         has_patterns = any(filter_.definition.patterns for filter_ in filters)
         assert line in found or not (wanted or (has_patterns and repeats_of_last(header)))
+
+
+LOGIN = st.builds(
+    LoginDefinition,
+    st.frozensets(st.sampled_from([name for name in PROGRAMS if name]), min_size=1, max_size=2),
+    ANCHORED.map(lambda text: text + "(?P<account>)(?P<source>)"),
+    ANCHORED.map(lambda text: text + "(?P<account>)"),
+)
+
+
+@given(
+    st.lists(LINE, max_size=8),
+    LOGIN,
+    st.lists(st.tuples(NAMES | st.none(), ANCHORED), max_size=3),
+    st.booleans(),
+)
+def test_no_line_about_a_login_is_lost(lines, login, written, has_plain):
+    """Beside whatever else is looked for, which is found as ever."""
+    logins = Logins([login])
+    needs = [
+        Need(None, texts=(required_literal(text),))
+        if names is None
+        else TextPattern(PatternDefinition("p", text)).need(names)
+        for names, text in written
+    ]
+    data, told = _as_data(lines), []
+    alone = set(Prefilter(needs, has_plain=has_plain).candidates(data))
+    prefilter = Prefilter(needs, logins=logins.needs(), has_plain=has_plain)
+    spans = list(prefilter.candidates(data, told=told))
+    assert alone <= set(spans)
+    assert spans == sorted(set(spans)) == list(prefilter.candidates(data))
+    assert told == sorted(set(told))
+    found = _texts(data, told)
+    for line in lines:
+        header = parse_header(line)
+        tells = any(
+            header.identifier in programs and regex.search(pattern.expression, header.body)
+            for programs, pattern in (*logins.begins, *logins.ends)
+        )
+        assert line in found or not tells
 
 
 @given(
