@@ -120,6 +120,8 @@ def define_filter(
         is_proved=is_proved,
     )
     table.finish()
+    if definition.claims == "^":
+        table.fault("claims", "^", "text, behind ^ where a body begins with it")
     _check_lines_before(table, definition)
     if not file.faults:
         return definition

@@ -11,9 +11,9 @@ from correlator.matching.openings import as_bytes, as_expression, openings_of
 
 TAKEN = {
     r"\w": "aZ9_éß𝔸٣", r"\W": " :.", r"\s": " \t\r\u00a0\u2003", r"\S": "a:é\x7f\udcff", r"\d": "09٣",
-    r"\D": "a é", r".": "a é\t\udcff", r"[a-z]": "az", r"[^a:]": "bZ é\udcff", r"[\w.-]": "a.-é", r"[^\s:]": "a.é\x7f",
-    r"[aA]": "aA", r"[é-ü]": "éü", r"[^é]": "aß\udcff", r"[\x00-\x1f]": "\t\r\x1c\x1f", r"a": "a", r"é": "é",
-    r"\udcff": "\udcff", r"[\W_]": "_ .",
+    r"\D": "a é", r".": "a é\t\udcff", r"[a-z]": "az", r"[^a:]": "bZ é\udcff", r"[\w.-]": "a.-é",
+    r"[^\s:]": "a.é\x7f", r"[aA]": "aA", r"[é-ü]": "éü", r"[^é]": "aß\udcff", r"[\x00-\x1f]": "\t\r\x1c\x1f",
+    r"a": "a", r"é": "é", r"\udcff": "\udcff", r"[\W_]": "_ .",
 }  # fmt: skip
 """Expressions of one character, each with some that it takes."""
 TIMES = {"": (1, 1), "?": (0, 1), "+": (1, 5), "*": (0, 5), "{2}": (2, 2), "{0,3}": (0, 3), "{1,4}": (1, 4),

@@ -313,6 +313,16 @@ def test_text_before_the_address_is_warned_of(tmp_path):
     ("old", "new", "fault"),
     [
         ('identifiers = ["doord", "gated"]', 'identifiers = ["doord"]', "among the filter's identifiers"),
+        (
+            'identifiers = ["doord", "gated"]',
+            'identifiers = ["doord", "gated"]\nclaims = "^"',
+            "expected text, behind ^ where a body begins with it",
+        ),
+        (
+            'identifiers = ["gated"]\nbegins',
+            'identifiers = ["*d", "gated"]\nbegins',
+            "programs by their whole names",
+        ),
         ('identifiers = ["gated"]\nbegins', "begins", "the programs that say who logs in from where"),
         (
             "[[pattern]]",
@@ -325,7 +335,7 @@ def test_text_before_the_address_is_warned_of(tmp_path):
             "records are not told apart",
         ),
     ],
-    ids=["nobody reads it", "who says so?", "both", "records"],
+    ids=["nobody reads it", "claims nothing", "whoever says so", "who says so?", "both", "records"],
 )
 def test_what_cannot_be_meant_is_a_fault(tmp_path, old, new, fault):
     """Said when the file is read."""
