@@ -141,9 +141,11 @@ $(VENV)/bin/portward: pyproject.toml | packages
 		--no-build-isolation --config-settings editable_mode=compat --editable .
 	touch $@
 
-# Nobody else may be able to write them, or they are not believed.
-build/proved.json: $(wildcard filters/*.toml correlator/*.py correlator/*/*.py) | $(VENV)/bin/portward
+# Nobody else may be able to write them, or they are not believed. The code is compiled with them, as a package's is
+# when it is installed: who may not write here, or runs it through sudo, would compile it for each command.
+build/proved.json: $(wildcard filters/*.toml correlator/*.py correlator/*/*.py correlator/*/*/*.py) | $(VENV)/bin/portward
 	mkdir -p build
+	$(VENV)/bin/python -m compileall -q correlator
 	-umask 022; $(VENV)/bin/python -B -m correlator.config.proofs filters >$@
 
 build/parsed.json: $(wildcard filters/*.toml) correlator/config/parsed.py | $(VENV)/bin/portward

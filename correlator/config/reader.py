@@ -369,7 +369,12 @@ def read_bounded(path: Path) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise ValueError("a folder" if stat.S_ISDIR(mode) else "no regular file")
-        return file.read(LARGEST_FILE + 1)
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("a folder" if stat.S_ISDIR(found.st_mode) else "no regular file")
+        data = file.read(
+            min(found.st_size, LARGEST_FILE) + 1
+        )  # room for the largest costs more than to read it
+        if len(data) > found.st_size:
+            data += file.read(LARGEST_FILE + 1 - len(data))  # it grows, or has no size, as in /proc
+        return data

@@ -1,11 +1,13 @@
 """What users write: defaults, every kind of fault with its place, and that one fault stops nothing else."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from correlator.config.reader import LARGEST_FILE, read_bounded
 from correlator.config.site import load_site
 from correlator.settings import CorrelatorSettings, EnforcerSettings, Paths, ProbeSettings
 from tests.site_folders import write_site
@@ -142,3 +144,16 @@ def test_a_portsentry_conf_runs_in_the_place_of_a_folder(tmp_path):
     assert not any(jail.is_blocking for jail in load_site(conf, mode="observe").jails.values())
     conf.write_text("TCP_PORTS=1\n")
     assert load_site(conf).fatal != ()
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000, LARGEST_FILE, LARGEST_FILE + 1])
+def test_a_file_is_read_whole_up_to_the_bound(tmp_path, size):
+    """And of a larger one a byte more, which tells it apart."""
+    (tmp_path / "file").write_bytes(os.urandom(size) + b"rest" * (size > LARGEST_FILE))
+    assert read_bounded(tmp_path / "file") == (tmp_path / "file").read_bytes()[: LARGEST_FILE + 1]
+
+
+def test_a_file_that_says_no_size_is_read_whole():
+    """As those that the kernel makes up; so is one that grows meanwhile."""
+    assert os.stat("/proc/version").st_size == 0
+    assert read_bounded(Path("/proc/version")) == Path("/proc/version").read_bytes() != b""
