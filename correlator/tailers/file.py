@@ -32,10 +32,16 @@ from pathlib import Path
 from typing import Any
 
 from correlator.model import SECOND, Chunk, Micros
-from correlator.tailers.birth import born_at
-from correlator.tailers.opened import Claim, OpenFile, Position, open_file
+from correlator.tailers.opened import Claim, OpenFile, Position, look_at_end, open_file
 from correlator.tailers.piece import Piece
-from correlator.tailers.rotation import Found, Sibling, close_unused, find_siblings, match_positions
+from correlator.tailers.rotation import (
+    Found,
+    Sibling,
+    close_unused,
+    find_made_since,
+    find_siblings,
+    match_positions,
+)
 from correlator.tailers.trouble import NOT_THERE, Troubled
 
 _LEAST_BYTES, _FIRST_BYTES, _READ_BYTES = 1 << 8, 1 << 13, 1 << 18
@@ -95,6 +101,8 @@ class FileTailer(Troubled):
         self._files: list[OpenFile] = []
         self._awaited: tuple[Position, ...] = ()
         """Positions of a file that could not be opened yet, for want of a mount or a permission."""
+        self.is_unseen = False
+        """Whether there may be a file of which we may not even know how long it is."""
         self._seen: deque[bytes] = deque(maxlen=_SEEN_HEADS)
         """How the files began that were read and let go."""
         self._caught_up = False
@@ -254,7 +262,7 @@ class FileTailer(Troubled):
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
-            self._trouble = "" if self._files else NOT_THERE
+            self._trouble, self.is_unseen = "" if self._files else NOT_THERE, False
             if self._files and self._files[-1].retired_at is None:
                 self._files[-1].retired_at = now
             return
@@ -264,6 +272,10 @@ class FileTailer(Troubled):
         if self._awaited:
             self._resume(self._awaited)
             return
+        if self.is_unseen:
+            self.is_unseen = False
+            self._open_first(None, None, at_end=True)
+            return
         newest = self._files[-1] if self._files else None
         absent_at = looked_at if self._trouble == NOT_THERE else None
         if newest is not None and self._holds(status.st_dev, status.st_ino):
@@ -272,9 +284,7 @@ class FileTailer(Troubled):
         opened = self._open()
         if opened is None:
             return
-        if not self._claim(
-            opened, is_named=True
-        ):  # renamed to this: whoever reads it lets it go some seconds from now
+        if not self._claim(opened, is_named=True):  # whoever reads it lets it go some seconds from now
             opened.close()
             return
         if newest is not None:
@@ -332,6 +342,8 @@ class FileTailer(Troubled):
     ) -> None:
         opened = self._open()
         if opened is None:
+            if at_end and self._trouble != NOT_THERE:  # what lies there is no news when it may be read
+                self._awaited, self.is_unseen = look_at_end(self.path)
             return
         if not at_end:
             self._claim(opened, is_named=True)
@@ -350,24 +362,10 @@ class FileTailer(Troubled):
         self._files.append(opened)
 
     def _take_earlier(self, current: OpenFile, since: Micros) -> None:
-        """Follow what was made and rotated away before it could be looked at, oldest first.
-
-        Of these, and not of what was rotated before, because they were made since nothing was there, and by
-        their own time: names, and what is written while a file is copied or compressed, would prove nothing.
-        """
-        times = {"written_since": since * 1000, "changed_since": since * 1000}
-        for sibling in find_siblings(self.path, self._configuration, **times):
-            opened = sibling.opened
-            if opened is None:
-                continue
-            birth = None if opened.is_packed or not sibling.is_own else born_at(opened.descriptor)
+        """Follow what was made and rotated away before it could be looked at, oldest first."""
+        for opened in find_made_since(self.path, self._configuration, since):
             others = [other.first() for other in (*self._files, current)]
-            if (
-                birth is None
-                or birth < since
-                or opened.first() in others
-                or not self._claim(opened, is_named=False)
-            ):
+            if opened.first() in others or not self._claim(opened, is_named=False):
                 opened.close()
                 continue
             opened.retired_at = _AT_FIRST_READ

@@ -29,6 +29,11 @@ class Followed:
     """The positions that were written down last."""
     gone_at: Micros | None = None
 
+    @property
+    def is_unseen(self) -> bool:
+        """Whether nothing is known of it yet, so that there is nothing to keep either."""
+        return isinstance(self.tailer, FileTailer) and self.tailer.is_unseen
+
     def describe(self, now: Micros) -> dict[str, Any]:
         """Return what `portward sources` shows of it."""
         tailer = self.tailer

@@ -23,6 +23,7 @@ _MAGIC = "*?["
 MOST_FILES = 200
 """Files of one pattern that are followed at once."""
 _MOST_SEEN = 20_000
+_REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,20 @@ class Pattern:
     """Never looked up before, by us or by whoever ran before us."""
     names_changed: int = 0
     """When a name in its folder changed last, as the folder said when it was looked up."""
+
+    @classmethod
+    def recall(cls, readers: tuple[str, ...], rows: Sequence[Mapping[str, Any]] | None) -> Pattern:
+        """Return one of which these rows were kept, see `rows`; None: it never was looked up."""
+        refused = tuple(row[_REFUSED] for row in rows or () if _REFUSED in row)
+        return cls(readers, Expansion((), 0, refused), is_new=rows is None)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return which folders kept us out, as what can be written as JSON."""
+        return [{_REFUSED: folder} for folder in self.expansion.refused]
+
+    def may_have_been_there(self, path: str) -> bool:
+        """Whether a path may have been there when it was looked up last, in a folder that kept us out."""
+        return any(path.startswith(f"{folder}/") for folder in self.expansion.refused)
 
     def describe(self, text: str) -> dict[str, Any]:
         """Return what `portward sources` shows of it."""

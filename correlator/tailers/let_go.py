@@ -52,4 +52,5 @@ class LetGo:
     def load(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take what `rows` returned."""
         for row in rows:
-            self.note(row[_ORIGIN], [read_position(row)])
+            if _ORIGIN in row:
+                self.note(row[_ORIGIN], [read_position(row)])

@@ -95,9 +95,12 @@ class OpenFile:
         return self.first(len(head)) == head and (not offset or bool(self.read_at(offset - 1, 1)))
 
     def go_to(self, position: Position) -> None:
-        """Read on from there."""
+        """Read on from there: from the next line, where nobody looked whether one begins there."""
         self.offset, self.head, self.pending = position.offset, position.head, b""
-        self.is_skipping = position.is_skipping
+        is_unseen = position.offset > 0 and not position.head
+        self.is_skipping = position.is_skipping or (
+            is_unseen and self.read_at(position.offset - 1, 1) != b"\n"
+        )
 
     def remember_head(self) -> None:
         """Keep the first bytes of what has been read."""
@@ -157,3 +160,14 @@ def open_file(path: Path, suffix: str = "") -> OpenFile:
     except OSError:
         os.close(descriptor)
         raise
+
+
+def look_at_end(path: Path) -> tuple[tuple[Position, ...], bool]:
+    """Return where a file ends that may not be opened; and whether not even that may be known."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return (), True
+    if not stat.S_ISREG(status.st_mode):
+        return (), False
+    return (Position(status.st_dev, status.st_ino, status.st_size, b""),), False

@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from correlator.model import Micros
+from correlator.tailers.birth import born_at
 from correlator.tailers.opened import OpenFile, Position, open_file
 from correlator.tailers.unpack import SUFFIXES
 
@@ -102,6 +104,23 @@ def find_siblings(
                 age = (status.st_mtime_ns, _rank(path.name, found.name))
                 siblings.append((age, Sibling(found, opened, is_own, refusal)))
     return [sibling for _age, sibling in sorted(siblings, key=lambda item: item[0])]
+
+
+def find_made_since(path: Path, configuration: Path, since: Micros) -> Iterator[OpenFile]:
+    """Yield what was made since then, rotated, and is not compressed, oldest first, each opened at its start.
+
+    By the file's own time: neither names nor when a file was written or renamed say when its lines came.
+    """
+    times = {"written_since": since * 1000, "changed_since": since * 1000}
+    for sibling in find_siblings(path, configuration, **times):
+        opened = sibling.opened
+        if opened is None:
+            continue
+        birth = None if opened.is_packed or not sibling.is_own else born_at(opened.descriptor)
+        if birth is not None and birth >= since:
+            yield opened
+        else:
+            opened.close()
 
 
 def _rank(name: str, rotated: str) -> int:

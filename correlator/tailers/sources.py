@@ -89,8 +89,7 @@ class Sources:
         now = self._clock()
         for file, readers in plan.files.items():
             if is_pattern(file):
-                kept = self._patterns.get(file)
-                self._patterns[file] = kept or Pattern(readers, is_new=not self._know_again(file))
+                self._patterns[file] = self._patterns.get(file) or self._know_again(file, readers)
                 self._patterns[file].readers = readers
             elif file not in self._followed:
                 self._follow_file(file)
@@ -158,10 +157,11 @@ class Sources:
         rows: dict[str, Rows] = {}
         for origin in self._dirty:
             followed = self._followed.get(origin)
-            positions = () if followed is None else followed.tailer.positions
-            rows[origin] = [position.as_row() for position in positions]
             if origin in self._patterns:
-                rows[origin] = self._let_go.rows(origin)
+                rows[origin] = self._patterns[origin].rows() + self._let_go.rows(origin)
+            elif followed is None or not followed.is_unseen:
+                positions = () if followed is None else followed.tailer.positions
+                rows[origin] = [position.as_row() for position in positions]
         return rows
 
     def mark_saved(self) -> None:
@@ -272,14 +272,14 @@ class Sources:
         rows = self._recall(origin)
         return None if rows is None else [read_position(row) for row in rows]
 
-    def _know_again(self, pattern: str) -> bool:
-        """Take what is kept of the files that a pattern meant; return whether it was seen before."""
-        rows = self._recall(pattern)
+    def _know_again(self, text: str, readers: tuple[str, ...]) -> Pattern:
+        """Return a pattern as it was when it was looked up last, and take what is kept of its files."""
+        rows = self._recall(text)
         self._let_go.load(rows or ())
         for origin in self._known() if rows is not None else ():
-            if may_mean(pattern, origin):
+            if may_mean(text, origin) and not is_pattern(origin):
                 self._let_go.note(origin, self._positions(origin) or ())
-        return rows is not None
+        return Pattern.recall(readers, rows)
 
     def _follow_file(self, path: str, **how: Any) -> None:
         self._add(FileTailer(Path(path), self._positions(path), claim=self._claim, **how))
@@ -314,10 +314,10 @@ class Sources:
             pattern.expanded_at, pattern.expand_at = now, now + min(_EXPAND_AT_LEAST, pause)
             for path in pattern.expansion.paths:
                 if path not in self._followed and not self._is_another_name(path):
-                    there, absent_at = before.expansion.others.get(path), before.absent_at(path)
-                    is_old = not pattern.is_new
-                    self._follow_file(path, from_start=is_old, lay_there=there, absent_at=absent_at)
-            if pattern.is_new:
+                    there, is_sure = before.expansion.others.get(path), not before.may_have_been_there(path)
+                    is_news, absent_at = is_sure and not pattern.is_new, before.absent_at(path)
+                    self._follow_file(path, from_start=is_news, lay_there=there, absent_at=absent_at)
+            if pattern.is_new or pattern.expansion.refused != before.expansion.refused:
                 pattern.is_new = False
                 self._dirty.add(text)
         if looked_up:

@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from correlator.tailers.stream import StreamTailer
 
 
@@ -143,3 +145,41 @@ def test_a_reload_while_a_file_is_rotated_forgets_nothing(site):
     assert site.readers()["x.log"] == ("app", "more")
     site.sources.update(site.plan({"y/*.log": ("app",)}))
     assert ("x.log", True) in site.dropped
+
+
+@pytest.fixture
+def nobody(site):
+    """Run something as a user whom nothing below the test's folder belongs to."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be somebody else")
+    for folder in (site.folder, *site.folder.parents[:2]):
+        folder.chmod(0o755)
+
+    def call(what, *arguments):
+        os.seteuid(65534)
+        try:
+            return what(*arguments)
+        finally:
+            os.seteuid(0)
+
+    return call
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("shut", ["logs/app/a.log", "logs/app"])
+@pytest.mark.parametrize("file", ["logs/app/a.log", "logs/*/a.log"])
+def test_of_a_log_that_we_were_kept_from_only_what_is_new_is_read(site, nobody, file, shut, is_restarted):
+    """Whoever gives us the right later does not want its old lines counted, which may have no date."""
+    site.write("logs/app/a.log", "old\nhalf a ")
+    (site.folder / shut).chmod(0o700)
+    nobody(site.start, {file: ("app",)})
+    assert nobody(site.read, 3) == []
+    (site.folder / shut).chmod(0o755)
+    if is_restarted:
+        nobody(site.start, {file: ("app",)})
+    assert nobody(site.read, 3) == []
+    site.write("logs/app/a.log", "line\nnew\n")
+    got = nobody(site.read, 3)
+    assert got in ([("logs/app/a.log", "new\n")], [("logs/app/a.log", "half a line\nnew\n")])
+    site.write("logs/more/a.log", "another\n")
+    assert nobody(site.read, 3) == ([("logs/more/a.log", "another\n")] if "*" in file else [])
