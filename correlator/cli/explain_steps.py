@@ -11,7 +11,9 @@ from correlator.model import Event, Micros, Source, printable
 if TYPE_CHECKING:
     from correlator.engine import Engine
     from correlator.lines.layouts import Reading
-    from correlator.matching.filters import Filter, FilterDefinition
+    from correlator.matching.filter_definition import FilterDefinition
+    from correlator.matching.filters import Filter
+    from correlator.matching.patterns import Line
 
 _FEW = 3
 _ANY = "*"
@@ -117,12 +119,12 @@ def _ask(
     line = make_line(text, arrived=now, layout=filter_.layout)
     needs = (*filter_.needs(), *filter_.needs_of_logins())
     if not any(need.fits(text if need.identifiers is None else line.header.body) for need in needs):
-        from correlator.matching.pattern_review import near_misses
-
         step["answer"] = "not ours: no candidate, the text its patterns need is not there"
-        step["misses"] = near_misses(filter_.definition, line.header.body)
+        step["misses"] = _misses(filter_.definition, line)
         return step, None
+    known = len(filter_.quarantined)
     answer = filter_.read(line)
+    step["quarantined"] = dict([*filter_.quarantined.items()][known:])
     if answer is None:
         answer = next(iter(filter_.late), None)
     if isinstance(answer, Event):
@@ -140,9 +142,7 @@ def _ask(
     if answer is None and filter_.told:
         step |= {"is_kept_in_mind": True, "answer": f"kept in mind: it {filter_.told}"}
         return step, None
-    from correlator.matching.pattern_review import near_misses
-
-    misses = list(near_misses(filter_.definition, line.header.body))
+    misses = list(_misses(filter_.definition, line))
     step["misses"] = [miss for miss in misses if miss["wants"]]
     if answer is not None:
         ours = "ours in its own files only" if _reads_its_files_only(filter_.definition) else "ours"
@@ -152,6 +152,15 @@ def _ask(
     else:
         step["answer"] = "means nothing: a pattern matches, and an [[ignore]] takes it out"
     return step, None
+
+
+def _misses(definition: FilterDefinition, line: Line) -> Iterator[dict[str, Any]]:
+    """Yield how far patterns get with a line, and what a record lacks for them."""
+    from correlator.matching.pattern_review import near_misses, unmet_conditions
+
+    yield from near_misses(definition, line.header.body)
+    if line.record is not None:
+        yield from unmet_conditions(definition, line.record)
 
 
 def _reads_its_files_only(definition: FilterDefinition) -> bool:
@@ -218,7 +227,15 @@ def explanation_text(steps: dict[str, Any]) -> Iterator[str]:
 def _filter_text(step: dict[str, Any]) -> Iterator[str]:
     is_good = step["answer"] == "understood"
     yield f"filter    {step['filter']}: {colour(printable(step['answer']), 'good' if is_good else 'warn')}"
+    for pattern, why in step.get("quarantined", {}).items():
+        yield f"limit     pattern {pattern} {colour(why, 'bad')}: the correlator tries it no more"
     for miss in step.get("misses", ()):
+        if "field" in miss:
+            got = "nothing" if miss["got"] is None else repr(printable(miss["got"]))
+            wants = printable(miss["wants"])
+            yield f"miss      pattern {miss['pattern']} wants {miss['field']} to be {wants}"
+            yield f"          got {got}"
+            continue
         matched, rest = printable(miss["matches"]), printable(miss["stops_at"])
         yield f"miss      pattern {miss['pattern']} takes {matched!r}"
         yield f"          then wants {printable(miss['wants'])}, got {rest!r}"

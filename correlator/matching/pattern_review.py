@@ -8,13 +8,15 @@ Warnings, not proof: what is not found here may exist. Pure; bounded by the expr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import regex
 
+from correlator.lines.layouts import find_text
 from correlator.matching.filter_definition import (
     SOURCE,
+    Condition,
     FilterDefinition,
     FilterTest,
     PatternDefinition,
@@ -38,6 +40,7 @@ from correlator.matching.pattern_tree import (
     parse_expression,
     pumps,
 )
+from correlator.matching.patterns import RecordConditions
 from correlator.model import SECOND, Event, Micros
 
 _VICTIMS = {4: "198.51.100.66", 6: "2001:db8:66::66"}
@@ -136,7 +139,7 @@ def find_reach(expression: str, text: str) -> tuple[int, str]:
     return (reach, expression[cuts[low - 1] :]) if low else (0, "")
 
 
-def near_misses(definition: FilterDefinition, body: str) -> Iterator[dict[str, str]]:
+def near_misses(definition: FilterDefinition, body: str) -> Iterator[dict[str, Any]]:
     """Yield how far the patterns get that get somewhere, the nearest miss first."""
     if definition.whole_lines is not None:
         return
@@ -149,6 +152,40 @@ def near_misses(definition: FilterDefinition, body: str) -> Iterator[dict[str, s
     for reach, wants, name in sorted(reached, reverse=True)[:_MOST_MISSES]:
         if reach >= max(_LEAST_REACH, nearest // 2):
             yield {"pattern": name, "matches": body[:reach], "stops_at": body[reach:], "wants": wants}
+
+
+def unmet_conditions(definition: FilterDefinition, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield, for each pattern of records, the first thing that a record lacks or says otherwise."""
+    for pattern in definition.patterns:
+        for condition in pattern.conditions:
+            if not RecordConditions([condition]).are_met(record, pattern.name, _search):
+                yield _unmet(pattern, condition.path, _wanted(condition), record)
+                break
+        else:
+            source = pattern.paths.get(SOURCE, "")
+            if source and find_text(record, source) is None:
+                yield _unmet(pattern, source, "an address", record)
+
+
+def _unmet(pattern: PatternDefinition, path: str, wants: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    return {"pattern": pattern.name, "field": path, "wants": wants, "got": find_text(record, path)}
+
+
+def _wanted(condition: Condition) -> str:
+    """Return what a condition asks for, in words."""
+    if condition.is_missing:
+        return "missing"
+    if condition.expression:
+        return f"text with {condition.expression}"
+    few = sorted(condition.values)[:_MOST_MISSES]
+    return " or ".join([*map(repr, few), *(["another one"] if len(condition.values) > len(few) else [])])
+
+
+def _search(_name: str, compiled: Any, text: str) -> Any:
+    try:
+        return compiled.search(text, timeout=0.05)
+    except TimeoutError:
+        return None
 
 
 def _cuts(expression: str) -> list[int]:

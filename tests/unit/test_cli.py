@@ -83,6 +83,40 @@ def test_explain_says_what_an_ignore_takes_out(run):
     assert "pattern syn" not in output
 
 
+@pytest.mark.parametrize(
+    ("record", "wants", "got"),
+    [
+        ({"kind": "flow", "ip": "192.0.2.1"}, "kind to be 'alert' or 'drop'", "'flow'"),
+        ({"kind": "alert", "ip": "192.0.2.1"}, "what.name to be text with ^bad", "nothing"),
+        ({"kind": "alert", "what": {"name": "bad"}, "up": 1}, "up to be missing", "'1'"),
+        ({"kind": "drop", "what": {"name": "bad"}}, "ip to be an address", "nothing"),
+    ],
+)
+def test_explain_says_what_a_record_lacks(run, folder, record, wants, got):
+    """The first condition that does not hold, of each pattern."""
+    (folder / "filters").mkdir()
+    (folder / "filters/mine.toml").write_text("""format = "json"
+[[pattern]]
+name   = "x"
+match  = { kind = ["alert", "drop"], what.name = { regex = "^bad" }, up = { missing = true } }
+fields = { source = "ip" }
+""")
+    status, output, _ = run("explain", "--filter", "mine", json.dumps(record))
+    assert status == 1
+    assert f"miss      pattern x wants {wants}\n          got {got}\n" in output
+
+
+def test_explain_says_which_pattern_runs_over(run, folder):
+    """The correlator puts it in quarantine: no other line would ever meet it."""
+    (folder / "filters").mkdir()
+    (folder / "filters/mine.toml").write_text(
+        "[[pattern]]\nname = 'x'\nregex = '^(?:(?:a|aa|a+)+)+ from ${source}$'\n"
+    )
+    status, output, _ = run("explain", "--filter", "mine", f"{'a' * 3000}b from 192.0.2.1")
+    assert status == 1
+    assert "limit     pattern x ran over 0.05 s on a line of 3016 characters" in output
+
+
 def test_explain_knows_how_long_a_line_may_be(run, folder):
     """What the correlator counts as too long is no strike here either; a record may be longer."""
     (folder / "portward.toml").write_text('enabled = ["web-exploits", "suricata-eve"]\n')
