@@ -44,6 +44,7 @@ TRANSPORT = "_TRANSPORT"
 _KERNEL = "kernel"
 _MAX_PORT = 65535
 _IGNORE = "ignore"
+_HIGHEST = 999_999_999
 _MAX_COUNT = 10_000  # a line that says "repeated a million times" is a liar or a flood
 
 
@@ -290,7 +291,7 @@ class Filter:
             return Unreadable(self.name, f"not a port: {fields['port'][:32]!r}", line.evidence)
         count = line.header.repeats
         if "count" in fields:
-            count *= max(1, _number(fields["count"], _MAX_COUNT) or 1)
+            count *= max(1, _number(fields["count"][:9], _HIGHEST) or 1)
         return Event(  # by place: half the time of by name
             line.evidence.at,
             self.name,

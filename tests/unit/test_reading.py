@@ -101,6 +101,18 @@ def test_each_filter_of_an_origin_sees_a_line():
     assert [event.filter for event in events] == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("said", "count"), [("0", 1), ("7", 7), ("10001", 10_000), ("9" * 30, 10_000), ("x", 1)]
+)
+def test_a_pattern_may_say_how_often_it_happened(said, count):
+    """A flood counts as much as a line may, not as one."""
+    pattern = PatternDefinition("many", r"^(?P<count>\S+) knocks from (?P<source>\S+)$")
+    events = _reader(_filter(patterns=(pattern,))).read(
+        _chunk(_stamped(f"vm knockd: {said} knocks from 192.0.2.1"))
+    )
+    assert [event.count for event in events] == [count]
+
+
 def test_a_message_repeated_counts_as_often_as_it_says():
     """With a bound: who says a million times is a liar or a flood."""
     reader = _reader(_filter())
