@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from correlator.lines.duplicates import Duplicates
-from correlator.lines.layouts import RECORD_BEGINS, TEXT, Layout, Reading, apply_layout
+from correlator.lines.layout_definition import TEXT, Layout
+from correlator.lines.layouts import RECORD_BEGINS, Reading, apply_layout
 from correlator.lines.syslog import (
     LAST_REPEATED_BY,
     Header,
@@ -27,7 +28,8 @@ from correlator.lines.syslog import (
     repeats_of_last,
 )
 from correlator.matching.choices import Readers
-from correlator.matching.filters import BEGINNING, Filter, FilterDefinition, Unreadable
+from correlator.matching.filter_definition import FilterDefinition
+from correlator.matching.filters import BEGINNING, Filter, Unreadable
 from correlator.matching.patterns import Line
 from correlator.matching.postponed import Postponed
 from correlator.matching.prefilter import Prefilter

@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from correlator.lines.layout_definition import TEXT as TEXT  # noqa: PLC0414  `reading` has it from here
-from correlator.lines.layout_definition import Layout as Layout  # noqa: PLC0414  `reading` has it from here
+from correlator.lines.layout_definition import Layout
 from correlator.lines.syslog import Header, parse_header, read_stamp
 from correlator.model import SECOND, Micros
 

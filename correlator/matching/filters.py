@@ -20,8 +20,7 @@ import regex
 
 from correlator.errors import SourceError
 from correlator.lines.layout_definition import TEXT
-from correlator.matching.filter_definition import SOURCE, PatternDefinition
-from correlator.matching.filter_definition import FilterDefinition as FilterDefinition  # noqa: PLC0414  `reading` has it from here
+from correlator.matching.filter_definition import SOURCE, FilterDefinition, PatternDefinition
 from correlator.matching.logins import Logins, remember
 from correlator.matching.needs import ANY_PROGRAM, Need
 from correlator.matching.open_connections import Held, OpenConnections

@@ -8,22 +8,35 @@ No repetition of a group is told, and no possessive one: Python 3.11.2 forgets w
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
-from correlator.matching.pattern_tree import OPENINGS, REPEATS, is_at, parse_expression, takes
+from correlator.matching.pattern_tree import (
+    ONE_CHARACTER,
+    OPENINGS,
+    REPEATS,
+    is_at,
+    parse_expression,
+    taken_of,
+)
 
 Opening = tuple[bytes, ...]
 """What follows one another: each a literal byte, or a longer expression."""
 _MOST = 32
+_CERTAIN = 8
+"""Literal bytes."""
+
+
 _LONGEST = 64
 _MOST_WAYS = 5_000
 """In which a body may be divided among its repetitions."""
 _ENDLESS = 256
 _WIDE = 8
-_ODD_SPACES = "\x1c\x1d\x1e\x1f"  # `re` takes them for spaces, `regex` does not
-_ONE_CHARACTER = frozenset({"LITERAL", "NOT_LITERAL", "ANY", "IN"})
+_ASCII = "".join(chr(code) for code in range(128) if code != ord("\n"))
+_ODD_SPACES = frozenset("\x1c\x1d\x1e\x1f")  # `re` takes them for spaces, `regex` does not
 _Begun = set[tuple[Opening, int, bool]]
 """Openings so far, each with its ways and whether it is all that is matched so far."""
 
@@ -76,7 +89,7 @@ def _begin(items: Sequence[Any]) -> _Begun:
         longer: set[tuple[Opening, int]] = set()
         for opening, ways in begun:
             for more, more_ways, is_whole in added:
-                if ways * more_ways > _MOST_WAYS or len(opening) > _LONGEST:
+                if ways * more_ways > _MOST_WAYS or _is_enough(opening, more):
                     done.add((opening, ways, False))
                 elif is_whole:
                     longer.add((opening + more, ways * more_ways))
@@ -84,6 +97,12 @@ def _begin(items: Sequence[Any]) -> _Begun:
                     done.add((opening + more, ways * more_ways, False))
         begun = longer
     return done | {(opening, ways, True) for opening, ways in begun}
+
+
+def _is_enough(opening: Opening, more: Opening) -> bool:
+    """Whether it is told well enough how few bodies begin: each class costs the first line of a log."""
+    has_class = any(len(part) > 1 for part in more)
+    return len(opening) > _LONGEST or (has_class and sum(len(part) == 1 for part in opening) >= _CERTAIN)
 
 
 def _begin_item(name: str, operation: Any, argument: Any) -> _Begun | None:
@@ -98,7 +117,7 @@ def _begin_item(name: str, operation: Any, argument: Any) -> _Begun | None:
             return _begin(list(argument[3]))
         case "BRANCH":
             return {one for branch in argument[1] for one in _begin(list(branch))}
-        case _ if name in _ONE_CHARACTER:
+        case _ if name in ONE_CHARACTER:
             return {((_class(operation, argument, 1, 1),), 1, True)}
         case _ if name in REPEATS:
             return _begin_repeat(*argument)
@@ -109,7 +128,7 @@ def _begin_repeat(fewest: int, most: int, inner: Any) -> _Begun | None:
     items = list(inner)
     while len(items) == 1 and str(items[0][0]) == "SUBPATTERN" and not items[0][1][1] & re.IGNORECASE:
         items = list(items[0][1][3])
-    if len(items) == 1 and str(items[0][0]) in _ONE_CHARACTER and (fewest, most) != (0, 1):
+    if len(items) == 1 and str(items[0][0]) in ONE_CHARACTER and (fewest, most) != (0, 1):
         operation, argument = items[0]
         if str(operation) == "ANY" and most > _WIDE:
             return None  # all that is looked for behind it is found anywhere
@@ -124,10 +143,11 @@ def _begin_repeat(fewest: int, most: int, inner: Any) -> _Begun | None:
 
 def _class(operation: Any, argument: Any, fewest: int, most: int) -> bytes:
     """Return an expression of that many characters of a class, not of a line feed."""
-    codes = [code for code in range(128) if code != 10 and _takes(operation, argument, chr(code))]
-    listed = "".join(f"\\x{code:02x}" for code in codes)
-    if is_wide := _is_wide(operation, argument):
-        listed += r"\x80-\xff"
+    taken = taken_of(_ASCII, operation, argument)
+    if str(operation) == "IN" and "CATEGORY" in str(argument):
+        taken |= _ODD_SPACES
+    is_wide = _is_wide(operation, argument)
+    listed = _ranges(taken, is_wide=is_wide)
     if not listed:
         return b"(?!)"
     most = most * 4 if is_wide else most
@@ -136,11 +156,15 @@ def _class(operation: Any, argument: Any, fewest: int, most: int) -> bytes:
     return f"[{listed}]{times}".encode()
 
 
-def _takes(operation: Any, argument: Any, character: str) -> bool:
-    """Whether `re` or `regex` takes a character."""
-    if character in _ODD_SPACES and str(operation) == "IN" and "CATEGORY" in str(argument):
-        return True
-    return takes(operation, argument, character)
+@functools.lru_cache(maxsize=512)
+def _ranges(taken: frozenset[str], *, is_wide: bool) -> str:
+    """Return what stands in the brackets of a class of these, and of all beyond ASCII where it is wide."""
+    found = r"\x80-\xff" if is_wide else ""
+    codes = sorted(map(ord, taken))
+    for _distance, run in groupby(enumerate(codes), key=lambda pair: pair[1] - pair[0]):
+        of_run = [code for _index, code in run]
+        found += f"\\x{of_run[0]:02x}" + (f"-\\x{of_run[-1]:02x}" if len(of_run) > 1 else "")
+    return found
 
 
 def _is_wide(operation: Any, argument: Any) -> bool:

@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from correlator.matching.pattern_tree import OPENINGS, REPEATS, is_at, parse_expression, takes
+from correlator.matching.pattern_tree import OPENINGS, REPEATS, is_at, parse_expression, taken_of
 
-_CHARACTERS = tuple(chr(code) for code in (*range(128), 0x85, 0xA0, 0xE9, 0x660, 0xDCFF))
+_CHARACTERS = "".join(chr(code) for code in (*range(128), 0x85, 0xA0, 0xE9, 0x660, 0xDCFF))
 """ASCII, and of the rest a space, a letter, a digit and a byte that is none: classes tell no more apart."""
 _END = ""
 UNBOUNDED = 1 << 62
@@ -95,4 +95,4 @@ def _beginnings_of(name: str, argument: Any) -> set[str]:
             return {*_CHARACTERS, _END}
         case _ if name in REPEATS:
             return _beginnings(list(argument[2])) | ({_END} if argument[0] == 0 else set())
-    return {character for character in _CHARACTERS if takes(name, argument, character)}
+    return {*taken_of(_CHARACTERS, name, argument)}

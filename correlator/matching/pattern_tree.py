@@ -6,6 +6,7 @@ read (some of `regex`'s own) is one of which nothing is known. Pure.
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,15 @@ CLOSINGS = frozenset({"AT_END", "AT_END_STRING"})
 REPEATS = frozenset({"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"})
 LONG = 8
 """A repetition of fewer is no way to lose time, nor to hide an address."""
-ALPHABET = tuple(chr(code) for code in range(32, 127))
+ONE_CHARACTER = frozenset({"LITERAL", "NOT_LITERAL", "ANY", "IN"})
+ALPHABET = "".join(chr(code) for code in range(32, 127))
 _FUZZY = re.compile(r"(?<!\\)\{[^{}]*[eids][^{}]*\}")
 _MOST_SAMPLE = 500
 _MOST_BEGINNINGS = 32
 _LONGEST_BEGINNING = 48
 
 
+@functools.lru_cache(maxsize=8)  # who is told one thing of an expression asks for the next
 def parse_expression(expression: str) -> Any:
     """Return the tree of an expression; None where `re` cannot read it, or reads it as `regex` does not.
 
@@ -116,8 +119,8 @@ def class_of(parsed: Any, *, widen: bool = False) -> set[str] | None:
     is_listed = str(operation) == "LITERAL" or (
         str(operation) == "IN" and str(argument[0][0]) != "NEGATE" and "NOT" not in str(argument)
     )
-    allowed = {character for character in ALPHABET if takes(operation, argument, character)}
-    return allowed | {" "} if widen and not is_listed else allowed
+    allowed = taken_of(ALPHABET, operation, argument)
+    return {*allowed, " "} if widen and not is_listed else {*allowed}
 
 
 def find_needed(items: Sequence[Any], group: int | None) -> tuple[set[str], bool]:
@@ -164,6 +167,18 @@ def find_group(parsed: Any, number: int | None) -> Any:
             if (found := find_group(one, number)) is not None:
                 return found
     return None
+
+
+def taken_of(characters: str, operation: Any, argument: Any) -> frozenset[str]:
+    """Return those of some characters that an item of a tree takes; none where it takes other than one."""
+    if str(operation) not in ONE_CHARACTER:
+        return frozenset()
+    return _taken_of(characters, operation, tuple(argument) if isinstance(argument, list) else argument)
+
+
+@functools.lru_cache(maxsize=512)  # filters are written in the same few classes
+def _taken_of(characters: str, operation: Any, argument: Any) -> frozenset[str]:
+    return frozenset(one for one in characters if takes(operation, argument, one))
 
 
 def takes(operation: Any, argument: Any, character: str) -> bool:
