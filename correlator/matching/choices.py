@@ -29,19 +29,21 @@ class Choice(NamedTuple):
 
     readers: tuple[Filter, ...]
     """Those with a pattern that may match it."""
-    claimants: tuple[Filter, ...]
-    """Those that can only say of a body that it is theirs."""
+    claims: tuple[tuple[str, bool, Filter], ...]
+    """Of those that can only say of a body that it is theirs: by what text, and whether it must come first."""
 
     @classmethod
     def of(cls, filters: Sequence[Filter], beginning: str) -> Choice:
         """Choose by the first characters of a body."""
         readers = tuple(one for one in filters if one.may_understand(beginning))
-        return cls(readers, tuple(one for one in filters if one.definition.claims and one not in readers))
+        others = [one for one in filters if one.definition.claims and one not in readers]
+        texts = [(one.definition.claims.removeprefix("^"), one) for one in others]
+        return cls(readers, tuple((text, text != one.definition.claims, one) for text, one in texts))
 
     def take(self, body: str) -> tuple[Filter, ...]:
         """Return those that read this body."""
         readers = self.readers
-        for one in self.claimants:
-            if one.definition.claims_body(body):
+        for text, is_first, one in self.claims:
+            if text in body and (not is_first or body.startswith(text)):
                 readers += (one,)
         return readers

@@ -91,30 +91,21 @@ class Prefilter:
         if not self._has_named or not data:
             return
         expression = self._of_program(identifier) if identifier else self._lines
-        first = expression.match(b"\n" + data[: data.find(b"\n")])
-        if first is not None:
-            yield from self._sort(first, data, (-1, first.end() - 1), told)
-        for match in expression.finditer(data, 0, len(data) - 1):  # the last line feed begins no line
-            if match.lastindex is not None and match.lastgroup is None and told is not None:
-                before, end = match.span()
-                told.append((before + 1, end))
-            else:
-                yield from self._sort(match, data, match.span(), told)
+        # With a line feed in front, a match begins where its line does in the data itself.
+        for match in expression.finditer(b"\n" + data, 0, len(data)):
+            start, end = match.span()
+            if match.lastindex is None or match.lastgroup is not None:
+                if match.lastgroup is not None and not self._is_wanted(match.group("plain")):
+                    continue
+                if told is not None and self._tells(data, start, end - 1):
+                    told.append((start, end - 1))
+                yield start, end - 1
+            elif told is not None:
+                told.append((start, end - 1))
 
-    def _sort(
-        self, match: re.Match[bytes], data: bytes, span: Span, told: list[Span] | None
-    ) -> Iterator[Span]:
-        """Yield the line that was matched, between two line feeds, where it is a candidate."""
-        line = span[0] + 1, span[1]
-        is_marked = match.lastindex is not None and match.lastgroup is None
-        if match.lastgroup is not None:
-            plain = match.group("plain")
-            if not any(text in plain for text in self._plain):
-                return
-        if told is not None and (is_marked or self._tells(data, *line)):
-            told.append(line)
-        if not is_marked:
-            yield line
+    def _is_wanted(self, plain: bytes) -> bool:
+        """Whether a line of no program holds a text that is looked for."""
+        return any(text in plain for text in self._plain)
 
     def _of_program(self, identifier: str) -> re.Pattern[bytes]:
         lines = self._bodies.get(identifier)
@@ -125,7 +116,7 @@ class Prefilter:
 
 
 def _compiled(expression: bytes) -> re.Pattern[bytes]:
-    """Return an expression of a line from the line feed before it on, to the one behind it."""
+    """Return an expression of a line, from the line feed before it on; what took part marks it."""
     return re.compile(rb"\n" + expression + b".*")
 
 
