@@ -95,6 +95,8 @@ class Sources:
                 self._follow_file(file)
         for text in set(self._patterns) - set(plan.files):
             del self._patterns[text]
+            self._dirty.discard(text)
+            self._drop(text, True)
         self._update_journal(before)
         for pattern in self._patterns.values():
             pattern.expand_at = pattern.expanded_at
@@ -182,10 +184,8 @@ class Sources:
 
     def describe(self, now: Micros) -> Iterator[dict[str, Any]]:
         """Yield what `portward sources` shows of each source."""
-        for followed in self._followed.values():
-            yield followed.describe(now)
-        for text, pattern in self._patterns.items():
-            yield pattern.describe(text)
+        yield from (followed.describe(now) for followed in self._followed.values())
+        yield from (pattern.describe(text) for text, pattern in self._patterns.items())
 
     def close(self) -> None:
         """Give everything back."""

@@ -27,9 +27,14 @@ class TailedSite:
             recall=self.kept.get,
             known=self.kept.keys,
             follow=self.routes.__setitem__,
-            drop=lambda origin, is_useless: self.dropped.append((self.short(origin), is_useless)),
+            drop=self._drop,
             stream=plan.get("stream"),
         )
+
+    def _drop(self, origin, is_useless):
+        self.dropped.append((self.short(origin), is_useless))
+        if is_useless:
+            self.kept.pop(origin, None)
 
     def plan(self, files, alert_log="alert.log", stream=None):
         """Return a plan of these files."""

@@ -147,6 +147,21 @@ def test_a_reload_while_a_file_is_rotated_forgets_nothing(site):
     assert ("x.log", True) in site.dropped
 
 
+@pytest.mark.parametrize("file", ["logs/a.log", "logs/*.log"])
+def test_of_a_log_that_nobody_read_for_a_while_only_what_is_new_is_read(site, file):
+    """Its filter was disabled, and is enabled again: by its path or by a pattern."""
+    site.write("logs/a.log", "0\n")
+    site.start({file: ("app",)})
+    site.write("logs/a.log", "1\n")
+    assert site.read(3) == [("logs/a.log", "1\n")]
+    site.sources.update(site.plan({}))
+    site.write("logs/a.log", "2\n")
+    assert site.read(3) == []
+    site.sources.update(site.plan({file: ("app",)}))
+    site.write("logs/a.log", "3\n")
+    assert site.read(3) == [("logs/a.log", "3\n")]
+
+
 @pytest.fixture
 def nobody(site):
     """Run something as a user whom nothing below the test's folder belongs to."""
