@@ -30,7 +30,7 @@ class Choice(NamedTuple):
     readers: tuple[Filter, ...]
     """Those with a pattern that may match it."""
     claims: tuple[tuple[str, bool, Filter], ...]
-    """Of those that can only say of a body that it is theirs: by what text, and whether it must come first."""
+    """Of those that can only say that a body is theirs: by what text, and whether it must come first."""
 
     @classmethod
     def of(cls, filters: Sequence[Filter], beginning: str) -> Choice:
