@@ -7,6 +7,7 @@ made of the files beside it: their lines were read under their first name. `**` 
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
 import resource
 import stat
@@ -109,8 +110,15 @@ def is_pattern(file: str) -> bool:
 
 def may_mean(pattern: str, path: str) -> bool:
     """Whether a pattern means a path, be it there or not: what is rotated just now is not."""
+    if not path.startswith(_fixed_beginning(pattern)):
+        return False  # of thousands of paths most
     parts, names = Path(pattern).parts, Path(path).parts
     return len(parts) == len(names) and all(map(fnmatch.fnmatchcase, names, parts))
+
+
+@functools.lru_cache(maxsize=1024)
+def _fixed_beginning(pattern: str) -> str:
+    return pattern[: min(map(pattern.index, filter(pattern.__contains__, _MAGIC)), default=len(pattern))]
 
 
 def expand_pattern(pattern: str, *, most: int = MOST_FILES) -> Expansion:
