@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from correlator.matching.patterns import Line
 
 _FEW = 3
-_ANY = "*"
 _LONGEST_RECORD = 1 << 18  # as `reading` has it
 
 
@@ -145,7 +144,7 @@ def _ask(
     misses = list(_misses(filter_.definition, line))
     step["misses"] = [miss for miss in misses if miss["wants"]]
     if answer is not None:
-        ours = "ours in its own files only" if _reads_its_files_only(filter_.definition) else "ours"
+        ours = "ours in its own files only" if filter_.definition.knows_its_files_only else "ours"
         step |= {"is_unreadable": True, "answer": f"{ours}, but unreadable: {answer.reason}"}
     elif len(step["misses"]) == len(misses):
         step["answer"] = "not ours: no pattern matches, or it means nothing"
@@ -163,13 +162,8 @@ def _misses(definition: FilterDefinition, line: Line) -> Iterator[dict[str, Any]
         yield from unmet_conditions(definition, line.record)
 
 
-def _reads_its_files_only(definition: FilterDefinition) -> bool:
-    """Whether it knows its lines by the log in which they stand, and not by the program."""
-    return _ANY in definition.identifiers and not definition.reads_journal
-
-
 def _program(identifier: str) -> str:
-    return {"": "lines of no program", _ANY: "any program"}.get(identifier, identifier)
+    return {"": "lines of no program", "*": "any program"}.get(identifier, identifier)
 
 
 def _judged(engine: Engine, event: Event) -> Iterator[dict[str, Any]]:

@@ -88,11 +88,14 @@ def readers_of(
         for name, definition in filters.items()
         if path != "-" and any(fnmatch.filter(names, pattern) for pattern in definition.files)
     ]
-    return claimed or [
+    if claimed:
+        return claimed
+    by_program = [
         name
         for name, definition in filters.items()
         if any(definition.identifiers) or definition.whole_lines is not None
     ]
+    return [name for name in by_program if not filters[name].knows_its_files_only] or by_program
 
 
 def build_replay_engine(

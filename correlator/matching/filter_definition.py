@@ -181,6 +181,11 @@ class FilterDefinition:
         return bool(text) and (text in body if text == self.claims else body.startswith(text))
 
     @property
+    def knows_its_files_only(self) -> bool:
+        """Whether it knows its lines by the log in which they stand, and not by the program."""
+        return "*" in self.identifiers and not self.reads_journal
+
+    @property
     def reads_journal(self) -> bool:
         """Whether there can be a journal entry that it reads."""
         return any(self.identifiers) if self.journal is None else bool(self.journal)

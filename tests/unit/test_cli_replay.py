@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
@@ -200,7 +201,7 @@ def test_a_comparison_cannot_read_a_pipe_twice(replay):
 
 
 def test_who_reads_a_log(folder):
-    """Whoever names its path, rotated and packed too; else whoever knows its lines; or who is asked for."""
+    """Whoever names its path, also packed; else who knows its lines by programs; or who is asked for."""
     (folder / "filters").mkdir()
     for name, settings in {
         "web": 'files = ["/var/log/web/*.log"]',
@@ -218,6 +219,9 @@ def test_who_reads_a_log(folder):
     assert readers_of("/var/log/auth.log.backup", filters) == ["door", "knock"]
     assert readers_of("-", filters) == ["door", "knock"]
     assert readers_of("/x", filters, is_journal=True) == ["knock"]
+    by_file = {name: replace(found, identifiers=frozenset({"", "*"})) for name, found in filters.items()}
+    assert readers_of("-", {**filters, "door": by_file["door"]}) == ["knock"]
+    assert readers_of("-", {"door": by_file["door"]}) == ["door"]
     assert readers_of("/var/log/auth.log", filters, asked=["web"]) == ["web"]
 
 
