@@ -361,11 +361,10 @@ class Sources:
         return True
 
     def _note_let_go(self, origin: str, positions: Sequence[Position]) -> None:
-        """Keep how far files were read; only what a pattern means may turn up under another name."""
-        meant = [text for text in self._patterns if may_mean(text, origin)] if positions else ()
-        if meant:
+        """Keep how far files were read, in case they turn up under another name."""
+        if positions:
             self._let_go.note(origin, positions)
-            self._dirty.update(meant)
+            self._dirty.update(text for text in self._patterns if may_mean(text, origin))
 
     def _forget(self, origin: str, *, is_useless: bool) -> None:
         followed = self._followed.pop(origin)

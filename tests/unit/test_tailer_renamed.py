@@ -44,10 +44,16 @@ def _again(site, files, *, is_restarted):
         site.start(files)
 
 
-@pytest.mark.parametrize("is_restarted", [False, True])
-def test_a_log_renamed_to_what_the_pattern_means_too_is_not_read_twice(site, is_restarted):
+@pytest.mark.parametrize(
+    ("files", "is_restarted"),
+    [
+        ({"log.*": ("samba",)}, False),
+        ({"log.*": ("samba",)}, True),
+        ({"log.smbd": ("samba",), "log.smbd.old": ("old",)}, False),
+    ],
+)
+def test_a_log_renamed_to_what_is_read_too_is_not_read_twice(site, files, is_restarted):
     """As Samba does: log.smbd becomes log.smbd.old, in the place of the one before."""
-    files = {"log.*": ("samba",)}
     site.start(files)
     site.read()
     got = []
