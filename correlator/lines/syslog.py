@@ -45,6 +45,8 @@ _RFC5424 = re.compile(
 # After a date with a space, as applications write it, only the full form is a syslog header:
 # "2026-11-22 14:29:22 unexpected disconnection: ..." was written by no program called "disconnection".
 _NAME = r"[^ \t\n\r\f\v:\[]"
+# A log host that knows its senders by address alone writes 2001:db8::17 where the name stands.
+_ADDRESS6 = r"(?:[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){7}|[0-9A-Fa-f:]{0,30}::[0-9A-Fa-f:.]{0,30})"
 _CLOCKED = r"[0-9][0-9]:[0-9][0-9]:[0-9][0-9]"
 _ISO = rf"{_CLOCKED}(?:[.,][0-9]{{1,9}})?(?:Z|[+-][0-9][0-9]:?[0-9][0-9])?"
 HEADER = (
@@ -52,7 +54,7 @@ HEADER = (
     rf"(?P<stamp>[A-Z][a-z]{{2}} [ 0-9][0-9] {_CLOCKED}"
     rf"|[0-9]{{4}}-[0-9][0-9]-[0-9][0-9]T{_ISO}"
     rf"|[0-9]{{4}}-[0-9][0-9]-[0-9][0-9] {_ISO}(?= {_NAME}+ {_NAME}+\[[0-9]+\]: ))"
-    rf" (?:(?P<host>{_NAME}{{1,255}}) )?(?P<identifier>{_NAME}{{1,48}})"
+    rf" (?:(?P<host>{_NAME}{{1,255}}|{_ADDRESS6}) )?(?P<identifier>{_NAME}{{1,48}})"
     r"(?:\[(?P<pid>[^\] \t\n\r\f\v]{1,32})\])?:"
 )
 """What stands before the body, as an expression of text or, encoded, of bytes."""

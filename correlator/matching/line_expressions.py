@@ -23,7 +23,7 @@ _NAME = rb"[^ \t\n\r\f\v:\[]"
 # is several times as fast as `(?:x)?`, and a branch that begins with a class is ruled out by one byte.
 _STAMP = rb"(?:[A-Z].{14}|[0-9](?:\S{18,39}|\d{3}-\d\d-\d\d \S{8,29}))"
 _STAMP = rb"(?:%s|<\d{1,3}>%s)" % (_STAMP[3:-1], _STAMP)
-_HOST = rb" (?:%s++ |)" % _NAME
+_HOST = rb" (?:%s*+(?: |:[0-9A-Fa-f:.]++ )|)" % _NAME
 _PID = rb"(?:\[[^\] \t\n\r\f\v]++\]|): ?+"
 _FOLDED = rb"(?:message repeated \d{1,9} times: \[ ?|Last message '|)"
 _FOLDED_LAST = {

@@ -33,6 +33,30 @@ def test_a_datagram_has_no_host():
     assert (header.host, header.identifier, header.body) == ("", "portsentry", BODY)
 
 
+@pytest.mark.parametrize(
+    "host", ["2001:db8::17", "::1", "::ffff:192.0.2.7", "2001:db8:0:1:2:3:4:5", "fe80::a:b", "192.0.2.7"]
+)
+@pytest.mark.parametrize("stamp", ["Nov 22 14:29:22", "2026-11-22T14:29:22Z", "<29>Nov 22 14:29:22"])
+def test_a_host_may_be_an_address(stamp, host):
+    """A log host writes down the address of a sender that it knows no name of."""
+    header = parse_header(f"{stamp} {host} portsentry[71]: {BODY}")
+    assert (header.host, header.identifier, header.pid, header.body) == (host, "portsentry", "71", BODY)
+
+
+@pytest.mark.parametrize(
+    ("behind", "identifier"),
+    [
+        ("cafe: a::b x: y", "cafe"),
+        ("14:30:00 x: y", "14"),
+        ("1:2:3:4:5:6:7 x: y", "1"),
+        ("vm fe80::1 x: y", "fe80"),
+    ],
+)
+def test_what_is_no_address_is_no_host(behind, identifier):
+    """Colons alone make none, and it stands behind the stamp or nowhere."""
+    assert parse_header(f"Nov 22 14:29:22 {behind}").identifier == identifier
+
+
 def test_the_body_keeps_its_second_space():
     """PortSentry's NULL scan has two spaces after the colon, and a filter must see both."""
     header = parse_header("Nov  2 14:29:22 vm portsentry[71]: attackalert:  TCP NULL scan")
