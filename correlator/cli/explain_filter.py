@@ -66,6 +66,9 @@ def explain_alone(options: argparse.Namespace, reference: str) -> int:
             complain(f"portward explain: input line {number}: pattern {pattern!r} {why}; it is tried no more")
         is_matched = is_matched or answer["matched"]
         _show(text, answer, as_json=options.json)
+        if not options.json and not answer["matched"] and not filter_.reads_whole_lines:
+            for why in _why_not(filter_, text, now):
+                print(f"  {why}", flush=True)
     if is_faulty:
         return _BAD_DATA
     return 0 if is_matched else 1
@@ -151,6 +154,20 @@ def _answer(filter_: Filter, text: str, now: Micros, at: Micros | None) -> dict[
         if isinstance(event, Unreadable):
             return {**_NOTHING, "unreadable": event.reason}
     return _NOTHING
+
+
+def _why_not(filter_: Filter, text: str, now: Micros) -> Iterator[str]:
+    """Yield how far the patterns of a filter of ours get with a line."""
+    from correlator.cli.explain_steps import find_misses, miss_lines
+    from correlator.matching.filter_tests import make_line
+
+    line = make_line(text, arrived=now, layout=filter_.layout)
+    identifier = line.header.identifier
+    if not filter_.wants(identifier):
+        reads = ", ".join(map(repr, sorted(filter_.definition.identifiers or {""})))
+        yield f"its program is {identifier!r}, and the filter reads {reads}"
+        return
+    yield from miss_lines(miss for miss in find_misses(filter_.definition, line) if miss["wants"])
 
 
 def _matched(pattern: str, source: str, at: Micros, fields: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from correlator.cli.output import colour
@@ -119,7 +119,7 @@ def _ask(
     needs = (*filter_.needs(), *filter_.needs_of_logins())
     if not any(need.fits(text if need.identifiers is None else line.header.body) for need in needs):
         step["answer"] = "not ours: no candidate, the text its patterns need is not there"
-        step["misses"] = _misses(filter_.definition, line)
+        step["misses"] = find_misses(filter_.definition, line)
         return step, None
     known = len(filter_.quarantined)
     answer = filter_.read(line)
@@ -141,7 +141,7 @@ def _ask(
     if answer is None and filter_.told:
         step |= {"is_kept_in_mind": True, "answer": f"kept in mind: it {filter_.told}"}
         return step, None
-    misses = list(_misses(filter_.definition, line))
+    misses = list(find_misses(filter_.definition, line))
     step["misses"] = [miss for miss in misses if miss["wants"]]
     if answer is not None:
         ours = "ours in its own files only" if filter_.definition.knows_its_files_only else "ours"
@@ -153,7 +153,7 @@ def _ask(
     return step, None
 
 
-def _misses(definition: FilterDefinition, line: Line) -> Iterator[dict[str, Any]]:
+def find_misses(definition: FilterDefinition, line: Line) -> Iterator[dict[str, Any]]:
     """Yield how far patterns get with a line, and what a record lacks for them."""
     from correlator.matching.pattern_review import near_misses, unmet_conditions
 
@@ -223,16 +223,7 @@ def _filter_text(step: dict[str, Any]) -> Iterator[str]:
     yield f"filter    {step['filter']}: {colour(printable(step['answer']), 'good' if is_good else 'warn')}"
     for pattern, why in step.get("quarantined", {}).items():
         yield f"limit     pattern {pattern} {colour(why, 'bad')}: the correlator tries it no more"
-    for miss in step.get("misses", ()):
-        if "field" in miss:
-            got = "nothing" if miss["got"] is None else repr(printable(miss["got"]))
-            wants = printable(miss["wants"])
-            yield f"miss      pattern {miss['pattern']} wants {miss['field']} to be {wants}"
-            yield f"          got {got}"
-            continue
-        matched, rest = printable(miss["matches"]), printable(miss["stops_at"])
-        yield f"miss      pattern {miss['pattern']} takes {matched!r}"
-        yield f"          then wants {printable(miss['wants'])}, got {rest!r}"
+    yield from miss_lines(step.get("misses", ()))
     if not is_good:
         return
     yield f"pattern   {step['pattern']}" + (" (spoofable)" if step["spoofable"] else "")
@@ -243,3 +234,17 @@ def _filter_text(step: dict[str, Any]) -> Iterator[str]:
     if step["count"] > 1 or step["weight"] > 1:
         yield f"counts    {step['count']} times, weight {step['weight']}"
     yield f"ignore    {step['ignored_by'] or 'no list names the source'}"
+
+
+def miss_lines(misses: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yield what a person reads of `find_misses`."""
+    for miss in misses:
+        if "field" in miss:
+            got = "nothing" if miss["got"] is None else repr(printable(miss["got"]))
+            wants = printable(miss["wants"])
+            yield f"miss      pattern {miss['pattern']} wants {miss['field']} to be {wants}"
+            yield f"          got {got}"
+            continue
+        matched, rest = printable(miss["matches"]), printable(miss["stops_at"])
+        yield f"miss      pattern {miss['pattern']} takes {matched!r}"
+        yield f"          then wants {printable(miss['wants'])}, got {rest!r}"

@@ -168,3 +168,22 @@ def test_text_is_told_for_people(tmp_path):
     )
     assert done.returncode == 0
     assert "failregex 1: 192.0.2.1 at " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("Nov 20 10:00:00 vm knockd: knock from x", "then wants (?P<source>"),
+        (
+            "Nov 20 10:00:00 vm other: knock from 192.0.2.1",
+            "its program is 'other', and the filter reads 'knockd'",
+        ),
+    ],
+)
+def test_whoever_writes_a_filter_is_told_how_far_it_gets(tmp_path, line, why):
+    """By its path too, before anything is enabled."""
+    path = tmp_path / "mine.toml"
+    path.write_text("identifiers = ['knockd']\n[[pattern]]\nname = 'x'\nregex = '^knock from ${source}$'\n")
+    done = _explain(str(path), line, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert why in done.stdout
