@@ -40,7 +40,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "paths",
         nargs="*",
         metavar="PATH",
-        help="a filter file, a folder of them, or a filter's name (default: all that there are)",
+        help="a filter's name, a filter file, or a folder of them (default: all that there are)",
     )
     test.set_defaults(run=_run_tests)
     new = actions.add_parser("new", parents=[common], help="draft a filter file from sample lines")
@@ -75,12 +75,12 @@ def _chosen(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
         yield from sorted(shelf.items())
     for text in options.paths:
         path = Path(text)
-        if path.is_dir():
+        if text in shelf:  # whatever lies in the folder where we stand
+            yield text, shelf[text]
+        elif path.is_dir():
             yield from ((file.stem, file) for file in sorted(path.glob("*.toml")))
         elif path.exists() or "/" in text:
             yield path.stem, path
-        elif text in shelf:
-            yield text, shelf[text]
         else:
             raise SampleError(f"no filter {text!r}{near_miss(text, shelf)}")
 

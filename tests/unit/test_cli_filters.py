@@ -135,6 +135,16 @@ def test_warnings_do_not_fail(run, tmp_path):
     )
 
 
+def test_a_filter_is_meant_by_its_name_whatever_lies_around(run, tmp_path, monkeypatch):
+    """A folder of that name where we stand is another thing; with a slash it is meant."""
+    (tmp_path / "filters/knock.toml").write_text(SOUND)
+    (tmp_path / "here/knock").mkdir(parents=True)
+    (tmp_path / "here/knock/other.toml").write_text(FAULTY)
+    monkeypatch.chdir(tmp_path / "here")
+    assert run("filter", "test", "knock")[1].startswith("ok      knock")
+    assert run("filter", "test", "./knock")[1].startswith("FAILED  other")
+
+
 def test_check_shows_the_same_warnings(run, tmp_path):
     """Whoever checks the configuration learns of them too."""
     (tmp_path / "filters/knock.toml").write_text(FAULTY.replace("192.0.2.2", "192.0.2.1"))
