@@ -7,6 +7,7 @@ was read cannot be read again, so there is no position. Source: pipe(7).
 from __future__ import annotations
 
 import os
+import re
 import select
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,8 @@ from correlator.tailers.piece import Piece
 
 _LEAST_BYTES, _FIRST_BYTES, _READ_BYTES = 1 << 8, 1 << 13, 1 << 16
 _PIECES = 8
+_HOLES = re.compile(rb"^\0+", re.MULTILINE)
+"""What `tail --follow` passes on of a log that was truncated under its writer."""
 _MAX_LINE_BYTES = 1 << 18
 
 
@@ -67,6 +70,7 @@ class StreamTailer:
             whole = self._take(data)
             if whole:
                 lines = whole.replace(b"\r\n", b"\n")  # as a container with a terminal ends them
+                lines = _HOLES.sub(b"", lines) if b"\0" in lines else lines
                 yield Chunk(STDIN, self.offset, lines, now, is_live=False, identifier=self._identifier)
                 self.offset += len(whole)
 

@@ -44,6 +44,13 @@ def test_a_carriage_return_ends_a_line_too(pipe):
     assert _read(tailer) == [(5, b"t\rwo\nthree\n")]
 
 
+def test_nuls_before_a_line_are_none_of_it(pipe):
+    """What `tail --follow` passes on of a log that was truncated under its writer."""
+    tailer, writing = pipe
+    os.write(writing, b"\0\0one\n\0two\0\nthree\n")
+    assert _read(tailer) == [(0, b"one\ntwo\0\nthree\n")]
+
+
 def test_a_line_without_end_is_skipped_and_counted(pipe):
     """Whoever feeds the pipe cannot fill our memory."""
     tailer, writing = pipe
