@@ -48,6 +48,11 @@ class WholeLineFilter(Filter):
             raise PatternError(str(exc)) from exc
         self.quarantined = self._reader.quarantined
 
+    def succeed(self, before: Filter) -> None:
+        """Know the lines and connections that a filter of this name knew."""
+        if isinstance(before, WholeLineFilter):
+            self._reader.succeed(before._reader)
+
     def needs(self) -> Iterator[Need]:
         """Yield, for each thing it looks for, what every line has that it can be found in."""
         for literal in self._reader.literals():

@@ -125,6 +125,13 @@ class WholeLineReader:
         self._max_lines = how.max_lines
         self._logs: dict[str, _Log] = {}
 
+    def succeed(self, before: WholeLineReader) -> None:
+        """Remember of each log what another remembered that read the same lines so far."""
+        self._logs = {
+            origin: _Log(deque(log.buffer, maxlen=self._max_lines), log.connections, log.last)
+            for origin, log in before._logs.items()
+        }
+
     def literals(self) -> Iterator[str]:
         """Yield text of which every line that any pattern matches contains one; empty where nothing is known.
 

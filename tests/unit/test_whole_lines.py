@@ -125,6 +125,22 @@ def test_what_one_log_told_means_nothing_to_another():
     assert filter_.find("7 root failed", NOW, origin="a").identity == "192.0.2.1"
 
 
+def test_what_earlier_lines_told_outlives_a_reload():
+    """Of connections, and of lines that are seen together."""
+    expression = r"^(?P<mlfid>\w) (?:(?P<nofail>from) (?P<ip4>\S+)|(?P<user>\w+) failed)$"
+    before, after = (_filter(expression, date_patterns=("{NONE}",)) for _ in range(2))
+    assert before.find("a from 192.0.2.1", NOW) is None
+    after.succeed(before)
+    assert after.find("a root failed", NOW).identity == "192.0.2.1"
+    pair = r"^first (?P<ip4>\S+)\n(?P<skiplines0>(?:(?:.*\n)*?))second$"
+    before = _filter(pair, max_lines=5, date_patterns=("{NONE}",))
+    assert before.find("first 192.0.2.1", NOW) is None
+    for lines, is_seen in ((5, True), (1, False)):
+        after = _filter(pair, max_lines=lines, date_patterns=("{NONE}",))
+        after.succeed(before)
+        assert (after.find("second", NOW) is not None) == is_seen
+
+
 def test_the_years_that_are_found_grow_with_the_clock():
     """What runs into 2027 must find the dates of 2030; a number of 2077 is none yet."""
     filter_ = _filter(r"(?P<fid>x)")
