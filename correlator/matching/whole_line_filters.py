@@ -51,7 +51,7 @@ class WholeLineFilter(Filter):
     def succeed(self, before: Filter) -> None:
         """Know the lines and connections that a filter of this name knew."""
         if isinstance(before, WholeLineFilter):
-            self._reader.succeed(before._reader)
+            self._reader.succeed(before._reader)  # noqa: SLF001  another of our kind
 
     def needs(self) -> Iterator[Need]:
         """Yield, for each thing it looks for, what every line has that it can be found in."""
