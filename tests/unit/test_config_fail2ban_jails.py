@@ -94,6 +94,21 @@ def test_what_is_not_carried_over_is_said(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_filter_that_strangers_have_fooled_is_named_with_ours(tmp_path):
+    """And a jail whose two actions deny single ports is named once."""
+    etc = _etc(
+        tmp_path, "[a]\nfilter = murmur\naction = iptables-multiport[port=ssh]\n  iptables[port=1]\n[b]\n"
+    )
+    (etc / "filter.d/murmur.conf").write_text(FILTER)
+    _settings, gaps, _disabled = load_fail2ban_settings(etc)
+    told = [(gap.directive, gap.note.rpartition("; ")[2], gap.is_lost) for gap in gaps]
+    assert told == [
+        ("[a] filter", 'our own does not: filters = ["murmur"]', False),
+        ("action", "in a, b", False),
+        ("usedns", told[2][1], False),
+    ]
+
+
 def test_a_jail_with_a_fault_takes_no_other_with_it(tmp_path):
     """Real Fail2ban does not start at all; here the others go on, and the fault is named."""
     etc = _etc(

@@ -39,6 +39,8 @@ _SETTINGS_FILE = "fail2ban.conf"
 _DEFAULT_REMEMBER = JailDefinition(name="", where="", filters=()).remember
 _RECIDIVE = "recidive"
 """The filter that reads Fail2ban's own log."""
+_OF_OURS = {"asterisk": "asterisk", "mysqld-auth": "mysqld", "murmur": "murmur", "proftpd": "proftpd"}
+"""By filters that what their services really wrote has fooled, ours of the same service; docs/fail2ban.md."""
 _JAIL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _MOST_ACTIONS = 8
 _ENCODINGS = frozenset({"", "auto", "utf-8", "utf8", "ascii"})
@@ -77,7 +79,9 @@ def load_fail2ban_settings(folder: Path) -> tuple[SiteSettings, tuple[Gap, ...],
         if definition is not None:
             jails[definition.name] = definition
     for ours, names in mapping.widened.items():
-        note = f"{ours} denies all that a source sends, not single ports alone; in {', '.join(sorted(names))}"
+        note = (
+            f"{ours} denies all that a source sends, not single ports alone; in {', '.join(sorted({*names}))}"
+        )
         mapping.gaps.append(Gap(str(folder / JAIL_FILE), "action", note, is_lost=False))
     if any(jail.options.get("usedns", "warn").strip().lower() in ("yes", "warn") for jail in site.jails):
         note = "names are never resolved: a failure whose line names no address is shown and not counted"
@@ -141,6 +145,11 @@ def _jail(mapping: _Mapping, jail: Fail2banJail, remember: Micros) -> JailDefini
     is_recidive = jail.filter is not None and jail.filter.name == _RECIDIVE
     if is_recidive:
         note = "counts the decisions that we announce ourselves, by our filter `portward`"
+        mapping.gap(jail, "filter", note, is_lost=False)
+    if jail.filter is not None and (ours := _OF_OURS.get(jail.filter.name)):
+        note = (
+            f'believes lines that a stranger wrote into a user name; our own does not: filters = ["{ours}"]'
+        )
         mapping.gap(jail, "filter", note, is_lost=False)
     if any(lets_in(reference) for reference in jail.actions):
         mapping.gap(jail, "action", "lets sources in and keeps all others out; we only ever deny")
