@@ -41,6 +41,7 @@ _RFC5424 = re.compile(
 )
 # 2026-11-22T14:29:22.311584+00:00 vm portsentry[71]: attackalert: ...
 # Nov 22 14:29:22 vm portsentry[71]: attackalert: ...
+# Nov 22 14:29:22.311 vm portsentry[71]: attackalert: ... (syslog-ng, journalctl -o short-precise)
 # 2026-11-22 14:29:22 vm portsentry[71]: attackalert: ...
 # After a date with a space, as applications write it, only the full form is a syslog header:
 # "2026-11-22 14:29:22 unexpected disconnection: ..." was written by no program called "disconnection".
@@ -51,7 +52,7 @@ _CLOCKED = r"[0-9][0-9]:[0-9][0-9]:[0-9][0-9]"
 _ISO = rf"{_CLOCKED}(?:[.,][0-9]{{1,9}})?(?:Z|[+-][0-9][0-9]:?[0-9][0-9])?"
 HEADER = (
     r"(?:<[0-9]{1,3}>)?"
-    rf"(?P<stamp>[A-Z][a-z]{{2}} [ 0-9][0-9] {_CLOCKED}"
+    rf"(?P<stamp>[A-Z][a-z]{{2}} [ 0-9][0-9] {_CLOCKED}(?:\.[0-9]{{1,9}})?"
     rf"|[0-9]{{4}}-[0-9][0-9]-[0-9][0-9]T{_ISO}"
     rf"|[0-9]{{4}}-[0-9][0-9]-[0-9][0-9] {_ISO}(?= {_NAME}+ {_NAME}+\[[0-9]+\]: ))"
     rf" (?:(?P<host>{_NAME}{{1,255}}|{_ADDRESS6}) )?(?P<identifier>{_NAME}{{1,48}})"
@@ -169,7 +170,7 @@ def repeats_of_last(header: Header) -> int:
     """Return how often the line says that the one before it was repeated; 0 where it says no such thing."""
     if header.identifier not in LAST_REPEATED_BY or REPEATS_LAST not in header.body:
         return 0
-    if len(header.stamp) != _TRADITIONAL and header.stamp[10:11] != "T":
+    if header.stamp[9:10] != ":" and header.stamp[10:11] != "T":
         return 0  # an application's log: nobody but a syslog daemon speaks of the line before
     found = _LAST_REPEATED.fullmatch(header.body)
     return int(found.group(1)) if found is not None else 0

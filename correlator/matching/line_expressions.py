@@ -21,7 +21,7 @@ _COMMON = b";<>QZXJKVYW'GHUBFLMPDTRNOSICAE|_,=)([]/.\"-:zqxjkvywbpgmhfdcu9876543
 _NAME = rb"[^ \t\n\r\f\v:\[]"
 # What may stand before the program: a priority perhaps, a stamp, a host. Looser than `parse_header`. `(?:x|)`
 # is several times as fast as `(?:x)?`, and a branch that begins with a class is ruled out by one byte.
-_STAMP = rb"(?:[A-Z].{14}|[0-9](?:\S{18,39}|\d{3}-\d\d-\d\d \S{8,29}))"
+_STAMP = rb"(?:[A-Z].{14}(?:\.\d{1,9}|)|[0-9](?:\S{18,39}|\d{3}-\d\d-\d\d \S{8,29}))"
 _STAMP = rb"(?:%s|<\d{1,3}>%s)" % (_STAMP[3:-1], _STAMP)
 _HOST = rb" (?:%s*+(?: |:[0-9A-Fa-f:.]++ )|)" % _NAME
 _PID = rb"(?:\[[^\] \t\n\r\f\v]++\]|): ?+"

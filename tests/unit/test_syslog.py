@@ -19,6 +19,8 @@ BODY = "attackalert: TCP SYN/Normal scan from host: 192.0.2.2/192.0.2.2 to TCP p
         f"<29>1 2026-11-22T14:29:22.311584+00:00 vm portsentry 71 - -  {BODY}".replace("-  att", "- att"),
         f'<29>1 2026-11-22T14:29:22Z vm portsentry 71 - [x@1 a="b \\] c"] {BODY}',
         f"<29>Nov 22 14:29:22 vm portsentry[71]: {BODY}",
+        f"Nov 22 14:29:22.311 vm portsentry[71]: {BODY}",
+        f"<29>Nov 22 14:29:22.311584123 vm portsentry[71]: {BODY}",
     ],
 )
 def test_every_form_gives_the_same_parts(line):
@@ -145,6 +147,8 @@ def test_a_repeated_message_is_the_message(body):
     [
         ("Nov 22 14:29:22 vm last message repeated 3 times", 3),
         ("Nov 22 14:29:22 last message repeated 1 time", 1),
+        ("Nov 22 14:29:22.311 vm last message repeated 3 times", 3),
+        ("Sun Nov 22 14:29:22 2026 vm last message repeated 3 times", 0),
         ("Nov 22 14:29:22 vm --- last message repeated 3 times ---", 3),
         ("Nov 22 14:29:22 vm syslogd: last message repeated 3 times", 3),
         ("Nov 22 14:29:22 vm sshd[1]: last message repeated 3 times", 0),
@@ -190,6 +194,7 @@ def in_utc(monkeypatch):
     ("stamp", "arrived", "expected"),
     [
         ("Nov 22 14:29:22", "2026-11-22T14:29:23Z", "2026-11-22T14:29:22Z"),
+        ("Nov 22 14:29:22.999999", "2026-11-22T14:29:23Z", "2026-11-22T14:29:22Z"),
         ("Dec 31 23:59:59", "2027-01-01T00:00:01Z", "2026-12-31T23:59:59Z"),
         ("Jan  1 00:00:00", "2026-12-31T23:59:59Z", "2027-01-01T00:00:00Z"),
         ("Feb 29 12:00:00", "2025-03-01T00:00:00Z", "2024-02-29T12:00:00Z"),
