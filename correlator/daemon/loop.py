@@ -26,8 +26,8 @@ from correlator.daemon.memory import Memory
 from correlator.daemon.outbox import Outbox
 from correlator.daemon.reload import Reload, WatchedFiles, find_restarts, list_problems, load_anew
 from correlator.daemon.report import describe_engine, describe_sources
-from correlator.daemon.response_log import ResponseLog
-from correlator.daemon.responses import Responses
+from correlator.daemon.response_log import denying_actions, open_response_log
+from correlator.daemon.warming import Warming
 from correlator.enforcer.lines import Printer
 from correlator.enforcer.never_block import NeverBlock
 from correlator.enforcer.protocol import DeedEvent
@@ -137,8 +137,8 @@ class Correlator:
             say=_say,
         )
         self._status = StatusFile(site.paths.correlator_status, mode=0o640)  # it shows lines
-        self._responses = _response_log(site)
-        self._denying = _denying_actions(site)
+        self._responses = open_response_log(site)
+        self._denying = denying_actions(site)
         self._status_at: Micros = 0
         self._prune_at: Micros = 0
         self._look_at: Micros = 0
@@ -146,6 +146,7 @@ class Correlator:
         self._counts = {"blocks": 0, "observed": 0, "ignored": 0, "failed": 0}
         self._reloaded = Reload()
         self._watchdog = Watchdog()
+        self._warming = Warming()
 
     def run(self) -> None:
         """Loop until told to stop."""
@@ -159,7 +160,7 @@ class Correlator:
         self._act_on(Step(decisions=recalled.decisions))
         self._outbox.connect(self._now)
         self._record(Step())
-        self._engine.warm(str(self.site.paths.alert_log))
+        self._warm()
         notify("READY=1")
         self._memory.keep_proofs(self.site.paths.correlator_proofs, self.site.proofs)
         while not self._is_stopping:
@@ -216,6 +217,8 @@ class Correlator:
             self._responses.flush()
         # in quiet moments, so that a decision need not wait for it
         self._guard.refresh(self._now, is_early=True)
+        if not self._sources.is_busy:
+            self._warming.go_on(self._engine)
 
     def _await(self) -> None:
         """Wait for anything to happen, half a second at most; a journal has to be asked again and again."""
@@ -298,6 +301,11 @@ class Correlator:
     def _build_engine(self, site: Site) -> Engine:
         return build_engine(site, ignored_by=lambda source: self._guard.find(source, self._now))
 
+    def _warm(self) -> None:
+        """Be ready for the alert log now, for the others by and by."""
+        self._engine.warm(str(self.site.paths.alert_log))
+        self._warming.begin(self._sources.routes)
+
     def _follow(self, origin: str, filters: tuple[str, ...]) -> None:
         self._engine.follow(origin, filters)
 
@@ -342,11 +350,11 @@ class Correlator:
             self._engine.follow(origin, filters)
         if self._responses is not None:
             self._responses.close()
-        self._responses = _response_log(site)
-        self._denying = _denying_actions(site)
+        self._responses = open_response_log(site)
+        self._denying = denying_actions(site)
         is_used = any(jail.is_blocking for jail in site.jails.values())
         self._outbox.use(is_used=is_used, modes=site.probe.modes)
-        self._engine.warm(str(site.paths.alert_log))
+        self._warm()
         self._memory.keep_proofs(site.paths.correlator_proofs, site.proofs)
         self._act_on(Step(decisions=recalled.decisions))
 
@@ -380,20 +388,6 @@ class Correlator:
     def _drain_signals(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._hang_up[0], 512)
-
-
-def _denying_actions(site: Site) -> set[str]:
-    """Return the actions that deny something: a block by others only is an answer to its source."""
-    others = {action.name for action in site.enforcer.actions if action.denies and action.kind != "record"}
-    return {"nftables", *others}
-
-
-def _response_log(site: Site) -> ResponseLog | None:
-    """Return where PortSentry's lines about responses go, None where they are not wanted."""
-    if not site.correlator.response_lines:
-        return None
-    routes = [action.name for action in site.enforcer.actions if action.says == "route"]
-    return ResponseLog(site.probe, Responses(site.probe.modes, routes))
 
 
 def _say(line: str) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 
 from correlator.alerts.writer import AlertLog, Syslog, Writer
+from correlator.config.site import Site
 from correlator.daemon.responses import Responses
 from correlator.enforcer.protocol import DeedEvent
 from correlator.model import Block, Event
@@ -50,3 +51,17 @@ class ResponseLog:
     def _write(self, lines: Iterable[str]) -> None:
         for line in lines:
             self._writer.write(line, time.time_ns(), time.monotonic_ns() // 1000)
+
+
+def open_response_log(site: Site) -> ResponseLog | None:
+    """Return where PortSentry's lines about responses go, None where they are not wanted."""
+    if not site.correlator.response_lines:
+        return None
+    routes = [action.name for action in site.enforcer.actions if action.says == "route"]
+    return ResponseLog(site.probe, Responses(site.probe.modes, routes))
+
+
+def denying_actions(site: Site) -> set[str]:
+    """Return the actions that deny something: a block by others only is an answer to its source."""
+    others = {action.name for action in site.enforcer.actions if action.denies and action.kind != "record"}
+    return {"nftables", *others}
