@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from correlator.matching.openings import Opening, as_bytes, literal
-from correlator.matching.pattern_tree import REPEATS, begins_with, parse_expression
+from correlator.matching.openings import Opening, as_bytes, literal, openings_of, runs_of
+from correlator.matching.pattern_tree import REPEATS, parse_expression
 
 _SHORTEST = 3  # shorter text is found in nearly every line: not worth looking for
 ANY_PROGRAM = "*"
@@ -50,7 +50,8 @@ def required_text(pattern: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if parsed is None or parsed.state.flags & re.IGNORECASE:
         return (), ()
     runs = {run for run in _runs(parsed) if len(run) >= _SHORTEST}
-    return begins_with(parsed), tuple(sorted(runs, key=lambda run: (-len(run), run)))
+    begun = {runs_of(opening)[0].decode("utf-8", "surrogateescape") for opening in openings_of(pattern)}
+    return () if "" in begun else tuple(sorted(begun)), tuple(sorted(runs, key=lambda run: (-len(run), run)))
 
 
 def required_literal(pattern: str) -> str:

@@ -57,7 +57,7 @@ def as_expression(opening: Opening) -> bytes:
 
 
 def runs_of(opening: Opening) -> list[bytes]:
-    """Return the texts that stand in it without a gap; the last is what it ends with, perhaps nothing."""
+    """Return the texts that stand in it without a gap; the first and the last may be nothing."""
     runs = [b""]
     for part in opening:
         if len(part) == 1:
@@ -67,6 +67,7 @@ def runs_of(opening: Opening) -> list[bytes]:
     return runs
 
 
+@functools.lru_cache(maxsize=8)  # asked once for the texts in them, and soon again
 def openings_of(expression: str) -> frozenset[Opening]:
     """Return openings of which every match has one, from where the text begins; empty: not known."""
     parsed = parse_expression(expression)
@@ -109,7 +110,7 @@ def _begin_item(name: str, operation: Any, argument: Any) -> _Begun | None:
     match name:
         case "LITERAL":
             return {(literal(as_bytes(chr(argument))), 1, True)}
-        case "IN" if len(argument) <= 2 and all(str(what) == "LITERAL" for what, _how in argument):
+        case "IN" if all(str(what) == "LITERAL" for what, _how in argument):
             return {one for what, how in argument for one in _begin_item("LITERAL", what, how) or ()}
         case "ATOMIC_GROUP":
             return _begin(list(argument))

@@ -1,4 +1,4 @@
-"""Walks expressions as Python's `re` parses them: what they must hold, where they begin and end, samples.
+"""Walks expressions as Python's `re` parses them: what they must hold, whether they are anchored, samples.
 
 The parser is not public; what it makes has not changed shape for ten years, and an expression that it cannot
 read (some of `regex`'s own) is one of which nothing is known. Pure.
@@ -21,8 +21,6 @@ ONE_CHARACTER = frozenset({"LITERAL", "NOT_LITERAL", "ANY", "IN"})
 ALPHABET = "".join(chr(code) for code in range(32, 127))
 _FUZZY = re.compile(r"(?<!\\)\{[^{}]*[eids][^{}]*\}")
 _MOST_SAMPLE = 500
-_MOST_BEGINNINGS = 32
-_LONGEST_BEGINNING = 48
 
 
 @functools.lru_cache(maxsize=8)  # who is told one thing of an expression asks for the next
@@ -57,50 +55,6 @@ def is_at(parsed: Any, places: frozenset[str], end: int) -> bool:
         case "BRANCH":
             return all(is_at(branch, places, end) for branch in argument[1])
     return False
-
-
-def begins_with(parsed: Any) -> tuple[str, ...]:
-    """Return texts of which every match begins with one, from where the text begins; empty: not known."""
-    if not is_at(parsed, OPENINGS, 0):
-        return ()
-    found = {text for text, _is_whole in _beginnings(list(parsed))}
-    return () if "" in found else tuple(sorted(found))
-
-
-def _beginnings(items: Sequence[Any]) -> set[tuple[str, bool]]:
-    """Return the texts with which a sequence begins, each with whether it is all that is matched so far."""
-    done: set[tuple[str, bool]] = set()
-    texts = {""}
-    for operation, argument in items:
-        name = str(operation)
-        if name in ("AT", "ASSERT", "ASSERT_NOT"):
-            continue
-        added = _beginnings_of(name, argument)
-        if added is None or len(texts) * len(added) + len(done) > _MOST_BEGINNINGS:
-            return done | {(text, False) for text in texts}
-        longer = {(text + more, is_whole) for text in texts for more, is_whole in added}
-        texts = {text for text, is_whole in longer if is_whole and len(text) <= _LONGEST_BEGINNING}
-        done |= {(text, False) for text, is_whole in longer if not is_whole or text not in texts}
-    return done | {(text, True) for text in texts}
-
-
-def _beginnings_of(name: str, argument: Any) -> set[tuple[str, bool]] | None:
-    match name:
-        case "LITERAL":
-            return {(chr(argument), True)}
-        case "IN" if all(str(what) == "LITERAL" for what, _how in argument):
-            return {(chr(how), True) for _what, how in argument}
-        case "ATOMIC_GROUP":
-            return _beginnings(list(argument))
-        case "SUBPATTERN" if not argument[1] & re.IGNORECASE:
-            return _beginnings(list(argument[3]))
-        case "BRANCH":
-            return {text for branch in argument[1] for text in _beginnings(list(branch))}
-        case _ if name in REPEATS and argument[1] == 1:
-            return _beginnings(list(argument[2])) | ({("", True)} if argument[0] == 0 else set())
-        case _ if name in REPEATS and argument[0] >= 1:
-            return {(text, False) for text, _is_whole in _beginnings(list(argument[2]))}
-    return None
 
 
 def class_of(parsed: Any, *, widen: bool = False) -> set[str] | None:
