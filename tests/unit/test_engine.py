@@ -106,33 +106,6 @@ def test_what_is_ours_and_unreadable_is_counted(make_engine):
     assert engine.unreadable[0].reason == "not an address: '192.0.2.999'"
 
 
-@pytest.mark.parametrize(
-    ("claims", "bodies"),
-    [
-        ("strange ", ["strange x", "a strange x"]),
-        ("^strange ", ["strange x"]),
-        ("^a strange ", ["a strange x"]),
-    ],
-)
-@pytest.mark.parametrize("patterns", [True, False], ids=["beside patterns", "alone"])
-def test_a_filter_claims_lines_that_no_pattern_understands(definition, claims, bodies, patterns):
-    """By text anywhere in a body, or only where it begins; however its patterns begin."""
-    claimed = dataclasses.replace(definition, claims=claims, patterns=definition.patterns if patterns else ())
-    other = dataclasses.replace(definition, name="other", claims="")
-    engine = Engine(
-        [Filter(claimed), Filter(other)],
-        [],
-        routes={LOG: ["portsentry", "other"]},
-        ignored_by=lambda _source: None,
-    )
-    head = _line("192.0.2.9", 1).split("attackalert")[0]
-    engine.feed(_chunk(*(f"{head}{body}\n" for body in ["strange x", "a strange x", "Strange", "stranger"])))
-    assert [item.evidence.line.removeprefix(head) for item in engine.unreadable] == bodies
-    assert {(item.filter, item.reason) for item in engine.unreadable} == {
-        ("portsentry", "no pattern understands it")
-    }
-
-
 def test_a_live_line_with_a_strange_clock_is_taken_at_arrival(make_engine):
     """A stepped clock or a wrong zone must not hide an attack; the skew is counted."""
     engine = make_engine()
