@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from correlator.lines.syslog import HEADER
+from correlator.lines.syslog import HEADER, REPEATS_LAST
 from correlator.matching.needs import ANY_PROGRAM, Need
 from correlator.matching.openings import Opening, as_bytes, as_expression, literal, runs_of
 
@@ -26,12 +26,12 @@ _STAMP = rb"(?:%s|<\d{1,3}>%s)" % (_STAMP[3:-1], _STAMP)
 _HOST = rb" (?:%s*+(?: |:[0-9A-Fa-f:.]++ )|)" % _NAME
 _PID = rb"(?:\[[^\] \t\n\r\f\v]++\]|): ?+"
 _FOLDED = rb"(?:message repeated \d{1,9} times: \[ ?|Last message '|)"
+_REPEATING = (b"syslogd", b"syslog")
 _FOLDED_LAST = {
     b"last message repeated ": b"",
     b"message repeated ": b"",  # the word before it was taken for the host
     b"--- last message repeated ": b"",
-    b"syslogd": _PID + rb"(?:--- |)last message repeated ",
-    b"syslog": _PID + rb"(?:--- |)last message repeated ",
+    **dict.fromkeys(_REPEATING, _PID + _HOST.lstrip() + rb"(?:--- |)last message repeated "),
 }
 _RFC5424 = rb"(?:1 \S++ \S++ |<\d{1,3}>1 \S++ \S++ )"
 # A line with a program, exactly as `parse_header` has it, is none of no program.
@@ -49,7 +49,7 @@ def expression_of_lines(needs: Sequence[Need], logins: Sequence[Need] = ()) -> b
 
 def expression_of_bodies(needs: Sequence[Need]) -> bytes:
     """Return an expression of the bodies that meet one of the needs, folded ones included."""
-    return _FOLDED + _body(needs) if needs else rb"(?!)"
+    return _folded_or_not(needs) if needs else rb"(?!)"
 
 
 def fewest_texts(needs: Iterable[Need]) -> tuple[bytes, ...]:
@@ -65,23 +65,26 @@ def fewest_texts(needs: Iterable[Need]) -> tuple[bytes, ...]:
 def with_one_search(texts: Iterable[bytes]) -> tuple[bytes, ...]:
     """Return texts of which each of these holds one: what several have in common is looked for once."""
     found: list[bytes] = []
+    place_of: dict[bytes, int] = {}
     for text in texts:
-        for index, other in enumerate(found):
-            if shared := _in_common(text, other):
-                found[index] = shared
-                break
-        else:
+        runs = [text[start : start + _LONG_RUN] for start in range(len(text) - _LONG_RUN + 1)]
+        place = next((at for run in runs if (at := place_of.get(run)) is not None and run in found[at]), None)
+        if place is None:
+            place_of |= dict.fromkeys(runs, len(found))
             found.append(text)
+        else:
+            found[place] = _in_common(text, found[place])
     return tuple(found)
 
 
 def _in_common(text: bytes, other: bytes) -> bytes:
     """Return the longest run that both hold; empty where it is so short that many lines hold it."""
-    for length in range(min(len(text), len(other)), _LONG_RUN - 1, -1):
-        for start in range(len(text) - length + 1):
-            if text[start : start + length] in other:
-                return text[start : start + length]
-    return b""
+    shared = b""
+    for start in range(len(text) - _LONG_RUN + 1):
+        end = start + max(_LONG_RUN, len(shared) + 1)
+        while end <= len(text) and text[start:end] in other:
+            shared, end = text[start:end], end + 1
+    return shared
 
 
 def _expression_of_programs(needs: Sequence[Need], logins: Sequence[Need]) -> tuple[bytes, bytes]:
@@ -91,17 +94,20 @@ def _expression_of_programs(needs: Sequence[Need], logins: Sequence[Need]) -> tu
         wanted[name] = wanted.get(name, set()).union(
             *(also for glob, also in wanted.items() if is_named(name, [glob]))
         )
-    bodies = {name: _FOLDED + _either(_body, wanted.get(name), told.get(name)) for name in wanted | told}
+    bodies = {name: _either(_folded_or_not, wanted.get(name), told.get(name)) for name in wanted | told}
     anywhere = {name: _either(_anywhere_behind, wanted.get(name), told.get(name)) for name in wanted | told}
     lines = {literal(as_bytes(name)): _PID + body for name, body in bodies.items() if ANY_PROGRAM not in name}
     for text, behind in _FOLDED_LAST.items():
         spelled = literal(text)
-        lines[spelled] = rb"(?:%s|%s)" % (lines[spelled], behind) if spelled in lines else behind
+        lines[spelled] = rb"(?:%s|%s)" % (behind, lines[spelled]) if spelled in lines else behind
     modern = {
         literal(as_bytes(name)): rb" " + behind
         for name, behind in anywhere.items()
         if ANY_PROGRAM not in name
     }
+    repeated = rb" " + _holding([as_bytes(REPEATS_LAST)])
+    for spelled in map(literal, _REPEATING):
+        modern[spelled] = rb"(?:%s|%s)" % (repeated, modern[spelled]) if spelled in modern else repeated
     traditional, rfc5424 = [_tree(lines)], [_tree(modern)]
     for name in sorted(name for name in bodies if ANY_PROGRAM in name):
         glob = (_NAME + b"*").join(map(re.escape, map(as_bytes, name.split(ANY_PROGRAM))))
@@ -143,8 +149,12 @@ def _either(
     return rb"(?:%s)" % b"|".join(parts)
 
 
+def _folded_or_not(needs: Iterable[Need]) -> bytes:
+    """Return an expression of the bodies that meet one of the needs, alone or as what was said repeatedly."""
+    return _FOLDED + _body(needs)
+
+
 def _body(needs: Iterable[Need]) -> bytes:
-    """Return an expression of the bodies that meet one of the needs."""
     behind: dict[Opening, set[bytes]] = {}
     free = []
     for need in needs:
@@ -154,24 +164,29 @@ def _body(needs: Iterable[Need]) -> bytes:
         for opening in ways:
             runs = runs_of(opening)
             more = _rarest(text for text in map(as_bytes, need.texts) if not any(text in run for run in runs))
-            behind.setdefault(opening, set()).add(_behind(runs[-1], more))
+            behind.setdefault(opening, set()).add(more)
     texts = fewest_texts(free)
     if b"" in texts:
         return b""
     tree: dict[Opening, bytes] = {}
-    for opening, rests in sorted(behind.items()):
+    for opening, held in sorted(behind.items()):
         if not any(opening[: len(shorter)] == shorter and tree[shorter] == b"" for shorter in tree):
-            tree[opening] = b"" if b"" in rests else rb"(?:%s)" % b"|".join(sorted(rests))
+            tree[opening] = b"" if b"" in held else _behind(runs_of(opening)[-1], sorted(held))
     parts = [_tree(tree)] if tree else []
     if texts:
         parts.append(_holding(texts))
     return rb"(?:%s)" % b"|".join(parts)
 
 
-def _behind(ending: bytes, text: bytes) -> bytes:
-    """Return what follows an opening in a body that holds the text, which may begin in its ending."""
-    rests = [re.escape(text[length:]) for length in range(1, len(text)) if ending.endswith(text[:length])]
-    return rb"(?:%s)" % b"|".join((*rests, _holding([text]))) if rests else _holding([text])
+def _behind(ending: bytes, texts: Sequence[bytes]) -> bytes:
+    """Return what follows an opening in a body that holds one of the texts, which may begin in its ending."""
+    rests = [
+        re.escape(text[length:])
+        for text in texts
+        for length in range(1, len(text))
+        if ending.endswith(text[:length])
+    ]
+    return rb"(?:%s)" % b"|".join((*rests, _holding(texts))) if rests else _holding(texts)
 
 
 def _anywhere_behind(needs: Iterable[Need]) -> bytes:

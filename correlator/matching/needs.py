@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from correlator.matching.openings import Opening, as_bytes, literal, openings_of, runs_of
+from correlator.matching.openings import Opening, as_bytes, literal, may_be_in_line, openings_of, runs_of
 from correlator.matching.pattern_tree import REPEATS, parse_expression
 
 _SHORTEST = 3  # shorter text is found in nearly every line: not worth looking for
@@ -32,9 +32,17 @@ class Need:
         """The text by which it is looked for; empty where none is known."""
         return self.texts[0] if self.texts else ""
 
+    @property
+    def may_be_in_line(self) -> bool:
+        """Whether a line can have it; else nothing is found by what asks for it."""
+        begins = not self.beginnings or any(map(may_be_in_line, self.beginnings))
+        return begins and all(map(may_be_in_line, self.texts))
+
     def ways_to_begin(self) -> frozenset[Opening]:
         """Return the openings, or what the beginnings are as such; empty: with anything."""
-        return self.openings or frozenset(literal(as_bytes(text)) for text in self.beginnings)
+        if self.openings:
+            return self.openings
+        return frozenset(literal(as_bytes(text)) for text in self.beginnings if may_be_in_line(text))
 
     def fits(self, body: str) -> bool:
         """Whether a body of one of its programs may be matched."""

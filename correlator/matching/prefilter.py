@@ -37,7 +37,7 @@ class Prefilter:
 
         `logins`: what lines about logins have; they are no candidates, unless by a pattern.
         """
-        every, logins = set(needs), set(logins)
+        every, logins = ({need for need in some if need.may_be_in_line} for some in (needs, logins))
         anywhere = {need for need in every if need.identifiers is None or _is_for_all(need)}
         named = [need for need in every if need.identifiers is not None and need not in anywhere]
         if anywhere and not named:
@@ -47,7 +47,8 @@ class Prefilter:
         plain = [need for need in named if "" in (need.identifiers or ())]
         self._plain = fewest_texts([*plain, _REPEATED])
         line = expression_of_lines(named, tuple(logins))
-        if plain and has_plain:
+        self._has_plain = has_plain and bool(plain)
+        if self._has_plain:
             line = rb"(?:%s|%s)" % (line, PLAIN)
         self._named = tuple(named)
         self._has_named = bool(named or logins)
@@ -100,8 +101,11 @@ class Prefilter:
                 if told is not None and self._tells(data, start, end - 1):
                     told.append((start, end - 1))
                 yield start, end - 1
-            elif told is not None:
+                continue
+            if told is not None:
                 told.append((start, end - 1))
+            if self._has_plain and self._is_wanted(data[start : end - 1]):
+                yield start, end - 1  # its header may be none: "2026-11-22 14:29:22 x sshd: Accepted ..."
 
     def _is_wanted(self, plain: bytes) -> bool:
         """Whether a line of no program holds a text that is looked for."""

@@ -140,7 +140,9 @@ class WholeLineReader:
         if self._max_lines != 1:
             yield ""  # every line counts where several are looked at together
             return
-        texts = {text for pattern in self._patterns for text in self._texts_of(pattern)}
+        texts = {  # a line feed ends each line that patterns see, and stands in none that is looked for
+            max(text.split("\n"), key=len) for pattern in self._patterns for text in self._texts_of(pattern)
+        }
         for literal in texts:
             if self._is_date_first:
                 leading = next((at for at in range(3) if literal[at : at + 1].isalnum()), 2)

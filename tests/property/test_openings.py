@@ -68,6 +68,16 @@ def test_what_matches_begins_with_one_of_the_openings(written, others):
             assert any(_begins(opening, body) for opening in openings)
 
 
+@given(_pattern_and_text(), st.lists(BODY, max_size=5))
+def test_there_is_one_way_to_take_an_opening(written, others):
+    """Else what stands behind it would be looked for once for each way, through a line of any length."""
+    pattern, text = written
+    for opening in openings_of(pattern):
+        for body in map(as_bytes, (text, text + "aaaa  ", *others)):
+            ends = [end for end in range(len(body) + 1) if re.fullmatch(as_expression(opening), body[:end])]
+            assert len(ends) <= 1
+
+
 SUDO = r"^ {0,8}(?P<account>[\w.-]{1,64}) : (?P<count>\d{1,4}) incorrect password attempts? ; (?!x)"
 
 
