@@ -19,7 +19,14 @@ LONG = 8
 """A repetition of fewer is no way to lose time, nor to hide an address."""
 ONE_CHARACTER = frozenset({"LITERAL", "NOT_LITERAL", "ANY", "IN"})
 ALPHABET = "".join(chr(code) for code in range(32, 127))
-_FUZZY = re.compile(r"(?<!\\)\{[^{}]*[eids][^{}]*\}")
+# What `regex` reads otherwise than `re`, who says nothing of it. The false alarms cost only speed.
+_OTHERWISE = re.compile(
+    r"(?<!\\)(?:\\\\)*\{[\s\d]*<?=?\s*[deis]"  # errors that a match may have: `{e<=1}`, `{1<=s<=2}`
+    r"|\[:[^]]*:\]"  # `[^[:digit:]]`: `re` warns only of a set that begins a set
+)
+_VERBOSE = re.compile(r"\(\?[a-zA-Z]*x")
+# There it skips all white space, not only that of ASCII, and inside of `{1, 2}` and `\1 2` too.
+_OTHERWISE_IN_VERBOSE = re.compile(r"[^\S \t-\r]|\{[\d,]*[\s#]|\\(?:\d+|x[0-9a-fA-F]?)[\s#]")
 _MOST_SAMPLE = 500
 
 
@@ -27,15 +34,17 @@ _MOST_SAMPLE = 500
 def parse_expression(expression: str) -> Any:
     """Return the tree of an expression; None where `re` cannot read it, or reads it as `regex` does not.
 
-    Those are sets in sets (`[[:digit:]]`), of which `re` warns, and errors that a match may have (`{e<=1}`).
+    Those are sets in sets (`[[a]b]`), of which `re` warns, and what is searched for here.
     """
-    if _FUZZY.search(expression):
+    if _OTHERWISE.search(expression):
+        return None
+    if _VERBOSE.search(expression) and _OTHERWISE_IN_VERBOSE.search(expression):
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", FutureWarning)
             return re._parser.parse(expression)  # type: ignore[attr-defined]  # noqa: SLF001  no public parser
-    except (re.error, AttributeError, OverflowError, RecursionError, FutureWarning):
+    except (re.error, AttributeError, OverflowError, RecursionError, FutureWarning, ValueError):
         return None
 
 

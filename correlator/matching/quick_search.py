@@ -35,7 +35,10 @@ def plain_search(expression: str) -> Search | None:
     parsed = parse_expression(expression)
     if parsed is None or parsed.state.flags & _OWN_FLAGS or not _are_alike(parsed, may_capture=True):
         return None
-    return re.compile(expression, re.ASCII).search
+    try:
+        return re.compile(expression, re.ASCII).search
+    except ValueError:  # it asks for Unicode itself: (?u)
+        return None
 
 
 def _are_alike(items: Iterable[Any], *, may_capture: bool) -> bool:
