@@ -31,7 +31,7 @@ from correlator.matching.choices import Readers
 from correlator.matching.filter_definition import FilterDefinition
 from correlator.matching.filters import BEGINNING, Filter, Unreadable
 from correlator.matching.patterns import Line
-from correlator.matching.postponed import Postponed
+from correlator.matching.postponed import Postponed, Room
 from correlator.matching.prefilter import Prefilter
 from correlator.model import SECOND, Chunk, Entries, Entry, Event, Evidence, Micros
 
@@ -131,6 +131,7 @@ class Reader:
         self._headers = HeaderReader()
         self._stamps = StampReader()
         self._filters = filters
+        self._room = Room()
         self._prefilters: dict[tuple[bool, tuple[Filter, ...]], Prefilter] = {}
         self._routes: dict[str, _Route] = {}
         for origin, names in routes.items():
@@ -141,8 +142,10 @@ class Reader:
         self.origins = before.origins
         self.unreadable = before.unreadable
         self._duplicates = before._duplicates
-        for route in before._routes.values():
+        for origin, route in before._routes.items():
             before._catch_up(route)
+            if origin in self._routes:
+                self._routes[origin].last_line = route.last_line
 
     def follow(self, origin: str, names: Sequence[str]) -> None:
         """Have these filters read an origin from now on; files of one pattern share their prefilter."""
@@ -152,7 +155,7 @@ class Reader:
         has_records = any(filter_.layout.is_json for filter_ in filters)
         self._routes[origin] = _Route(filters, has_plain, has_records)
         if any(filter_.definition.logins for filter_ in filters):
-            self._routes[origin].postponed = Postponed(filters)
+            self._routes[origin].postponed = Postponed(filters, self._room)
         if before is not None:
             self._catch_up(before)
             self._routes[origin].last_line = before.last_line
@@ -165,8 +168,9 @@ class Reader:
                 filter_.warm()
 
     def drop(self, origin: str) -> None:
-        """Forget an origin that is gone."""
-        self._routes.pop(origin, None)
+        """Forget an origin that is gone, but not who is logged in by it: its log may come back."""
+        if (route := self._routes.pop(origin, None)) is not None:
+            self._catch_up(route)
         self.origins.pop(origin, None)
 
     def read(self, arrived: Chunk | Entries) -> Iterator[Event]:
@@ -181,7 +185,7 @@ class Reader:
             return
         data = arrived.data
         counters.lines += len(data) - len(data.replace(b"\n", b""))  # four times as quick as to count them
-        if route is not None:
+        if route is not None and data:
             yield from self._read_chunk(arrived, route, counters)
 
     def _read_chunk(self, chunk: Chunk, route: _Route, counters: OriginCounters) -> Iterator[Event]:
@@ -200,7 +204,7 @@ class Reader:
             text = shown = data[start:end].decode("utf-8", "surrogateescape")
             header = Header("", "", chunk.identifier, "", text) if chunk.identifier else headers(text)
             stamp = self._stamps.read(header.stamp, arrived)
-            if header.identifier in LAST_REPEATED_BY and (repeats := repeats_of_last(header)) > 0:
+            if header.identifier in LAST_REPEATED_BY and (repeats := repeats_of_last(header, text)) > 0:
                 header = parse_header(self._line_before(chunk, start, route))._replace(repeats=repeats)
             readers = route.readers(header.identifier, header.body)
             if is_long:
@@ -223,6 +227,10 @@ class Reader:
             return
         for chunk, offset, data in route.postponed.take(before):
             text = data[: self._max_line].decode("utf-8", "surrogateescape")
+            if len(data) > self._max_line:
+                counters = self.origins[chunk.origin]
+                self._refuse_long(Evidence(chunk.arrived, chunk.origin, offset, text), counters)
+                continue
             header = parse_header(text)
             stamp = self._stamps.read(header.stamp, chunk.arrived)
             at = self._instant(stamp, chunk, self.origins[chunk.origin])

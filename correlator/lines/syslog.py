@@ -96,12 +96,17 @@ _ACCESS = re.compile(r'\[(?P<stamp>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\
 # message repeated 3 times: [ Failed password for root from 192.0.2.1 port 22 ssh2]   (rsyslog)
 # Last message 'Failed password ...' repeated 3 times, suppressed by syslog-ng on vm  (syslog-ng)
 _REPEATED = re.compile(
-    r"message repeated (?P<times>\d{1,9}) times: \[ ?(?P<inner>.*)\]"
-    r"|Last message '(?P<inner2>.*)' repeated (?P<times2>\d{1,9}) times, suppressed by syslog-ng on \S+",
+    r"message repeated (?P<times>[0-9]{1,9}) times: \[ ?(?P<inner>.*)\]"
+    r"|Last message '(?P<inner2>.*)' repeated (?P<times2>[0-9]{1,9}) times, suppressed by syslog-ng on \S+",
     re.DOTALL,
 )
+_SYSLOG_STAMP = re.compile(
+    rf"(?:[A-Z][a-z]{{2}} [ 0-9][0-9] {_CLOCKED}(?:\.[0-9]{{1,9}})?|[0-9]{{4}}-[0-9][0-9]-[0-9][0-9]T{_ISO}) "
+)
 # vm last message repeated 3 times
-_LAST_REPEATED = re.compile(r"(?:\S{1,255} )?(?:--- )?last message repeated (\d{1,9}) times?(?: ---)?")
+_LAST_REPEATED = re.compile(
+    rf"(?:(?:{_NAME}{{1,255}}|{_ADDRESS6}) )?(?:--- )?last message repeated ([0-9]{{1,9}}) times?(?: ---)?"
+)
 _FOLDED = "essage"
 """Stands early in the body of every line that says how often another was said."""
 _TRADITIONAL = len("Nov 22 14:29:22")
@@ -166,11 +171,11 @@ def _header(found: re.Match[str]) -> Header:
     return Header(stamp, host or "", identifier, "" if pid is None or pid == "-" else pid, body)
 
 
-def repeats_of_last(header: Header) -> int:
-    """Return how often the line says that the one before it was repeated; 0 where it says no such thing."""
+def repeats_of_last(header: Header, line: str) -> int:
+    """Return how often a line says that the one before it was repeated; 0 where it says no such thing."""
     if header.identifier not in LAST_REPEATED_BY or REPEATS_LAST not in header.body:
         return 0
-    if header.stamp[9:10] != ":" and header.stamp[10:11] != "T":
+    if not header.identifier and _SYSLOG_STAMP.match(line) is None:
         return 0  # an application's log: nobody but a syslog daemon speaks of the line before
     found = _LAST_REPEATED.fullmatch(header.body)
     return int(found.group(1)) if found is not None else 0

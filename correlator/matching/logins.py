@@ -96,10 +96,10 @@ class Logins:
 
     def note(self, line: Line, search: Search) -> tuple[str, Sequence[Held]]:
         """Take what a line tells of a login; return in words what that is, empty for nothing."""
-        fields = _find(self.begins, line, search)
+        fields = _find(self.begins, line, search, ACCOUNT, SOURCE)
         if fields is not None:
             return self._begin(line, fields), ()
-        fields = _find(self.ends, line, search)
+        fields = _find(self.ends, line, search, ACCOUNT)
         if fields is None:
             return "", ()
         account, process = fields[ACCOUNT], _process(line)
@@ -116,14 +116,16 @@ class Logins:
 
     def hold(self, held: Held) -> str:
         """Return in words why a line has no address."""
-        account = held.fields[ACCOUNT]
+        account = held.fields.get(ACCOUNT)
+        if account is None:
+            return "is about an account that it does not name: nobody can be named"
         if self._logins_of(held.line, held.fields):
             return f"is about {account}, who is logged in from several addresses: nobody can be named"
         return f"is about {account}, of whom no login is known: nobody can be named"
 
     def _logins_of(self, line: Line, fields: Mapping[str, str]) -> list[Known]:
         at = line.evidence.at
-        known = self._of.get((line.evidence.origin, line.header.host, fields[ACCOUNT]), {})
+        known = self._of.get((line.evidence.origin, line.header.host, fields.get(ACCOUNT, "")), {})
         return [
             login
             for process, login in known.items()
@@ -179,8 +181,9 @@ def _pattern(expression: str, *needs: str) -> TextPattern:
 
 
 def _find(
-    patterns: Sequence[tuple[frozenset[str], TextPattern]], line: Line, search: Search
+    patterns: Sequence[tuple[frozenset[str], TextPattern]], line: Line, search: Search, *groups: str
 ) -> dict[str, str] | None:
+    """Return the fields of the first that is in a line with these groups: a choice may leave one out."""
     header = line.header
     for programs, pattern in patterns:
         if (
@@ -189,6 +192,7 @@ def _find(
             or not header.body.startswith(pattern.beginnings or "")
         ):
             continue
-        if (fields := pattern.find(line, search)) is not None:
+        fields = pattern.find(line, search)
+        if fields is not None and all(group in fields for group in groups):
             return fields
     return None

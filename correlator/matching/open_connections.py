@@ -95,6 +95,8 @@ class OpenConnections:
     def succeed(self, before: OpenConnections) -> None:
         """Know what another has known, which read the same lines so far."""
         self._known, self._now = before._known, before._now
+        if self._is_patient:
+            self._waiting = before._waiting
 
     def clear(self) -> None:
         """Forget all."""
@@ -121,7 +123,7 @@ class OpenConnections:
 
         Return in words what that is, empty for nothing, and the lines that waited for this one.
         """
-        fields = _find(self._begins, line, search)
+        fields = _find(self._begins, line, search, SOURCE)
         if fields is not None:
             return self._begin(line, fields)
         fields = _find(self._tells, line, search)
@@ -201,12 +203,14 @@ def _pattern(expression: str, *needs: str) -> TextPattern:
     return TextPattern(PatternDefinition(CONNECTION, expression), needs=needs)
 
 
-def _find(patterns: Sequence[TextPattern], line: Line, search: Search) -> dict[str, str] | None:
+def _find(patterns: Sequence[TextPattern], line: Line, search: Search, *groups: str) -> dict[str, str] | None:
+    """Return the fields of the first that is in a line with these groups: a choice may leave one out."""
     body = line.header.body
     for pattern in patterns:
         if pattern.literal not in body or not body.startswith(pattern.beginnings or ""):
             continue
-        if (fields := pattern.find(line, search)) is not None:
+        fields = pattern.find(line, search)
+        if fields is not None and all(group in fields for group in groups):
             return fields
     return None
 

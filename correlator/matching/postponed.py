@@ -5,7 +5,7 @@ each would cost more than all other lines together. So the prefilter finds them,
 order before the next line that one of their filters reads for a failure, or when they are many. What is
 understood is the same as if none were kept: what tells of logins is read for nothing else by such a filter.
 
-Pure; bounded: so many lines or bytes, and one chunk's more.
+Pure; bounded: so many lines or bytes of an origin and of all, and one chunk's more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from correlator.matching.filters import Filter
 from correlator.matching.prefilter import Span
@@ -21,17 +21,37 @@ from correlator.model import Chunk
 
 _MOST_LINES = 32_768
 _MOST_BYTES = 4 << 20
+_MOST_IN_ALL = 4  # times as much: a log host has the logs of hundreds of others
+
+
+@dataclass(slots=True)
+class Room:
+    """What all origins keep together."""
+
+    lines: int = 0
+    bytes: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether whoever keeps more must read what he has kept."""
+        return self.lines >= _MOST_IN_ALL * _MOST_LINES or self.bytes >= _MOST_IN_ALL * _MOST_BYTES
+
+    def add(self, lines: int, size: int) -> None:
+        """Count what is kept, or with negative numbers what is not any more."""
+        self.lines += lines
+        self.bytes += size
 
 
 class Postponed:
     """The lines about logins of one origin, for all filters that read it."""
 
-    def __init__(self, filters: Iterable[Filter]) -> None:
+    def __init__(self, filters: Iterable[Filter], room: Room) -> None:
         self.filters = frozenset(one for one in filters if one.definition.logins)
         """Those that are told of logins."""
         self._kept: deque[tuple[Chunk, list[Span], list[bytes]]] = deque()
         """Of each chunk, itself without data, where its lines stand in it, and the lines."""
         self._count = self._bytes = 0
+        self._room = room
         self._chunk: Chunk | None = None
         """The one that is being read."""
         self._told: list[Span] = []
@@ -44,7 +64,8 @@ class Postponed:
     @property
     def is_full(self) -> bool:
         """Whether they must be read before more come."""
-        return self._count >= _MOST_LINES or self._bytes >= _MOST_BYTES
+        is_full = self._count >= _MOST_LINES or self._bytes >= _MOST_BYTES
+        return is_full or (self._room.is_full and self._count > 0)
 
     def begin(self, chunk: Chunk) -> list[Span] | None:
         """Return a list for the lines about logins of a chunk, which are kept as they are put there.
@@ -63,8 +84,7 @@ class Postponed:
             data = self._chunk.data
             lines = [data[start:end] for start, end in self._told]
             self._kept.append((replace(self._chunk, data=b""), self._told, lines))
-            self._count += len(lines)
-            self._bytes += sum(map(len, lines))
+            self._add(len(lines), sum(map(len, lines)))
         self._chunk, self._told = None, []
 
     def take(self, before: int | None = None) -> Iterator[tuple[Chunk, int, bytes]]:
@@ -74,8 +94,7 @@ class Postponed:
         """
         while self._kept:
             chunk, spans, lines = self._kept.popleft()
-            self._count -= len(lines)
-            self._bytes -= sum(map(len, lines))
+            self._add(-len(lines), -sum(map(len, lines)))
             for (start, _end), line in zip(spans, lines, strict=True):
                 yield chunk, chunk.offset + start, line
         if self._chunk is not None:
@@ -84,3 +103,8 @@ class Postponed:
             taken, told[:] = told[:count], told[count:]
             for start, end in taken:
                 yield chunk, chunk.offset + start, chunk.data[start:end]
+
+    def _add(self, lines: int, size: int) -> None:
+        self._count += lines
+        self._bytes += size
+        self._room.add(lines, size)

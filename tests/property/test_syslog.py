@@ -59,7 +59,7 @@ def test_any_text_has_a_header(text):
     assert header.body in text
     assert header.identifier in text
     assert header.repeats >= 1
-    assert repeats_of_last(header) >= 0
+    assert repeats_of_last(header, text) >= 0
 
 
 @given(PIECES, st.sampled_from([Layout(is_json=True, time="a"), Layout(dates=("%d.%m.%Y", "EPOCH"))]))

@@ -53,6 +53,25 @@ def test_a_failure_has_the_address_of_its_connection_and_what_else_was_told():
     assert event.evidence.line.endswith("1 wrong 3 times [1 from 192.0.2.1 at 389]")
 
 
+def test_what_waits_for_its_beginning_waits_over_a_reload():
+    """Else an edit of any file would cost the failures of two seconds."""
+    late = replace(NUMBERED, begins_late=True)
+    before, after = _filter(late), _filter(late)
+    assert _say(before, "1 wrong") == []
+    after.succeed(before)
+    assert _sources(_say(after, "1 from 192.0.2.1 at 389")) == ["192.0.2.1"]
+
+
+@pytest.mark.parametrize("optional", ["begins", "tells", "ends"])
+def test_a_line_that_names_no_address_begins_no_connection(optional):
+    """Its expression may leave the address out; what else is said of it is nobody's either."""
+    begins = r"^(?P<connection>\d{1,9}) from(?: (?P<source>[0-9a-f.:]{2,45}))?$"
+    filter_ = _filter(replace(NUMBERED, begins=begins))
+    lines = {"begins": "1 from", "tells": "1 is bob", "ends": "1 over"}
+    assert _say(filter_, "1 from") == _say(filter_, lines[optional]) == []
+    assert _sources(_say(filter_, "1 wrong")) == [NOT_READ]
+
+
 def test_a_name_that_comes_back_is_another_connection():
     """The newest beginning is the one that counts, and nothing of the old one is left."""
     filter_ = _filter()

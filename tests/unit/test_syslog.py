@@ -158,7 +158,7 @@ def test_a_repeated_message_is_the_message(body):
 )
 def test_only_syslog_says_that_the_last_line_was_repeated(line, expected):
     """Another program that says so is quoting, and a number without end is none."""
-    assert repeats_of_last(parse_header(line)) == expected
+    assert repeats_of_last(parse_header(line), line) == expected
 
 
 @pytest.mark.parametrize(
