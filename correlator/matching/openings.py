@@ -176,6 +176,8 @@ def _begin_item(name: str, operation: Any, argument: Any) -> _Begun | None:
 
 
 def _begin_repeat(fewest: int, most: int, inner: Any) -> _Begun | None:
+    if most == 0:
+        return {((), True)}
     items = list(inner)
     while len(items) == 1 and str(items[0][0]) == "SUBPATTERN" and not items[0][1][1] & re.IGNORECASE:
         items = list(items[0][1][3])

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import regex
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from correlator.matching.openings import as_bytes, as_expression, openings_of
@@ -69,6 +69,7 @@ def test_what_matches_begins_with_one_of_the_openings(written, others):
 
 
 @given(_pattern_and_text(), st.lists(BODY, max_size=5))
+@example(written=(r"^(?:\W*[a-z]{0})", ":"), others=[])
 def test_there_is_one_way_to_take_an_opening(written, others):
     """Else what stands behind it would be looked for once for each way, through a line of any length."""
     pattern, text = written
