@@ -11,6 +11,7 @@ from correlator.attackalert import format_ignored
 from correlator.drill.lab import SCANNER4, VICTIM4, VICTIM6, VICTIM_DEVICE, Lab
 from correlator.drill.packets import Flag
 from correlator.drill.scanner import Scanner
+from correlator.model import SECOND
 from tests.netns.victim import SYN, WaitUntil, serve
 
 pytestmark = pytest.mark.netns
@@ -70,16 +71,29 @@ def test_a_service_that_opened_in_the_same_millisecond_is_never_reported(
     assert probe.alerts() == []
 
 
-def test_a_service_that_is_gone_is_watched_again_after_the_linger(
-    lab: Lab, probe: Any, scanner: Scanner, settle: Callable[[Any], None], wait_until: WaitUntil
+def test_a_service_that_is_gone_is_let_be_within_the_linger(
+    lab: Lab,
+    start_probe: Callable[..., Any],
+    scanner: Scanner,
+    settle: Callable[[Any], None],
+    wait_until: WaitUntil,
 ) -> None:
-    """Within it a restarting service's clients are let be."""
-    line = f"attackalert: TCP SYN/Normal scan from host: {SCANNER4}/{SCANNER4} to TCP port: 25"
+    """It may only be restarting, and its clients try again."""
+    probe = start_probe(repr({"linger": 3600 * SECOND}))
     with serve(lab, 25):
         wait_until(lambda: probe.status().get("ports_in_use") == {"tcp": [25], "udp": []})
     scanner.send_tcp(25)
     settle(probe)
     assert probe.alerts() == []
+
+
+def test_a_service_that_is_gone_is_watched_again_after_the_linger(
+    lab: Lab, probe: Any, scanner: Scanner, wait_until: WaitUntil
+) -> None:
+    """Of a second, here."""
+    line = f"attackalert: TCP SYN/Normal scan from host: {SCANNER4}/{SCANNER4} to TCP port: 25"
+    with serve(lab, 25):
+        wait_until(lambda: probe.status().get("ports_in_use") == {"tcp": [25], "udp": []})
 
     def is_reported() -> bool:
         scanner.send_tcp(25)
