@@ -194,8 +194,9 @@ class _Judges:
 
 def _not_enabled(site: Site, text: str, now: Micros) -> Iterator[str]:
     """Yield the filters that no jail listens to and that understand the line."""
-    from correlator.config.filter_shelf import FilterShelf, is_named
+    from correlator.config.filter_shelf import FilterShelf
     from correlator.lines.syslog import parse_header
+    from correlator.matching.filter_definition import is_named
     from correlator.matching.filter_tests import make_line
     from correlator.matching.filters import Filter
     from correlator.matching.patterns import PatternError

@@ -6,10 +6,8 @@ Who only lists them imports nothing that runs one.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +18,10 @@ from correlator.config.proofs import PROOFS, Proofs
 from correlator.config.reader import File, near_miss, read_bounded, read_head
 from correlator.config.vendor import built_file, vendor_folder
 from correlator.errors import Fault
-from correlator.matching.filter_definition import FilterDefinition
+from correlator.matching.filter_definition import FilterDefinition, is_named
 
 if TYPE_CHECKING:
     from correlator.counting.jail_definition import JailDefinition
-
-_GLOB = re.compile(r"[*?[]")
 
 
 class FilterShelf:
@@ -108,14 +104,6 @@ class FilterShelf:
             definition = None if faults else define_filter(file, is_proved=is_proved)
             self._read[name] = (definition, file, faults)
         return self._read[name]
-
-
-def is_named(identifier: str, programs: Collection[str]) -> bool:
-    """Whether an identifier is one of these, `*` standing for any text; of none, whether it names none."""
-    return any(
-        fnmatchcase(identifier, program) if _GLOB.search(program) else identifier == program
-        for program in programs or ("",)
-    )
 
 
 def _is_plain(program: Any) -> bool:

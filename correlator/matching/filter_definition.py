@@ -7,7 +7,7 @@ than this; what reads lines by it takes many times as long to import.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -18,12 +18,27 @@ from correlator.lines.layout_definition import TEXT, Layout
 NOTHING = "nothing"
 SOURCE = "source"
 """The group, or the field, that says who it was."""
+ANY_PROGRAM = "*"
+"""Stands for any text in the name of a program."""
 _GROUP = re.compile(r"\(\?P<(\w+)>")
 
 
 def name_groups(expression: str) -> frozenset[str]:
     """Return the named groups of an expression, without a need to compile it."""
     return frozenset(_GROUP.findall(expression))
+
+
+def spell_program(name: str) -> str:
+    """Return an expression of the programs that a name means."""
+    return ".*".join(map(re.escape, name.split(ANY_PROGRAM)))
+
+
+def is_named(program: str, names: Collection[str]) -> bool:
+    """Whether a program has one of these names; without any, whether the line names no program."""
+    return any(
+        name == program or (program and ANY_PROGRAM in name and re.fullmatch(spell_program(name), program))
+        for name in names or ("",)
+    )
 
 
 @dataclass(frozen=True, slots=True)

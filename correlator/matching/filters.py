@@ -16,13 +16,17 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-import regex
-
 from correlator.errors import SourceError
 from correlator.lines.layout_definition import TEXT
-from correlator.matching.filter_definition import SOURCE, FilterDefinition, PatternDefinition
+from correlator.matching.filter_definition import (
+    ANY_PROGRAM,
+    SOURCE,
+    FilterDefinition,
+    PatternDefinition,
+    spell_program,
+)
 from correlator.matching.logins import Logins, remember
-from correlator.matching.needs import ANY_PROGRAM, Need
+from correlator.matching.needs import Need
 from correlator.matching.open_connections import Held, OpenConnections
 from correlator.matching.patterns import (
     Expression,
@@ -114,9 +118,7 @@ class Filter:
     @functools.cached_property
     def _globs(self) -> Any:
         globs = [name for name in self._identifiers if ANY_PROGRAM in name]
-        return compile_expression(
-            "|".join(".*".join(map(regex.escape, name.split(ANY_PROGRAM))) for name in globs)
-        )
+        return compile_expression("|".join(map(spell_program, globs)))
 
     @functools.cached_property
     def _by_beginning(self) -> dict[str, _Candidates]:

@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from correlator.lines.syslog import HEADER, REPEATS_LAST
-from correlator.matching.needs import ANY_PROGRAM, Need
+from correlator.matching.filter_definition import ANY_PROGRAM, is_named
+from correlator.matching.needs import Need
 from correlator.matching.openings import Opening, as_bytes, as_expression, literal, runs_of
 
 _FEW = 16
@@ -116,18 +117,6 @@ def _expression_of_programs(needs: Sequence[Need], logins: Sequence[Need]) -> tu
         traditional.append(glob + _PID + bodies[name])
         rfc5424.append(glob.replace(_NAME, rb"\S") + rb" " + anywhere[name])
     return rb"(?:%s)" % b"|".join(traditional), rb"(?:%s)" % b"|".join(rfc5424)
-
-
-def is_named(program: str, names: Iterable[str]) -> bool:
-    """Whether a program has one of these names, in which `*` stands for any text."""
-    return any(
-        name == program
-        or (
-            ANY_PROGRAM in name
-            and re.fullmatch(".*".join(map(re.escape, name.split(ANY_PROGRAM))), program) is not None
-        )
-        for name in names
-    )
 
 
 def _by_name(needs: Iterable[Need]) -> dict[str, set[Need]]:

@@ -11,7 +11,6 @@ from correlator.matching.openings import Opening, as_bytes, literal, may_be_in_l
 from correlator.matching.pattern_tree import REPEATS, parse_expression
 
 _SHORTEST = 3  # shorter text is found in nearly every line: not worth looking for
-ANY_PROGRAM = "*"
 
 
 @dataclass(frozen=True, slots=True)

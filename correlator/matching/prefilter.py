@@ -14,15 +14,15 @@ import re
 from collections.abc import Iterable, Iterator
 
 from correlator.lines.syslog import REPEATS_LAST
+from correlator.matching.filter_definition import ANY_PROGRAM, is_named
 from correlator.matching.line_expressions import (
     PLAIN,
     expression_of_bodies,
     expression_of_lines,
     fewest_texts,
-    is_named,
     with_one_search,
 )
-from correlator.matching.needs import ANY_PROGRAM, Need
+from correlator.matching.needs import Need
 
 _REPEATED = Need(None, texts=(REPEATS_LAST,))
 Span = tuple[int, int]
@@ -129,7 +129,7 @@ def _is_for_all(need: Need) -> bool:
     return ANY_PROGRAM in (need.identifiers or ()) and need.literal != ""
 
 
-def lines_with(data: bytes, text: bytes) -> Iterator[tuple[int, int]]:
+def lines_with(data: bytes, text: bytes) -> Iterator[Span]:
     """Yield (start, end) of each line with a text in it, in order; of every line for no text."""
     found = data.find(text)
     while found >= 0:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from correlator.lines.journal_match import fields_of
-from correlator.matching.filter_definition import FilterDefinition
+from correlator.matching.filter_definition import ANY_PROGRAM, FilterDefinition
 from correlator.matching.filters import TRANSPORT
-from correlator.matching.needs import ANY_PROGRAM
 from correlator.matching.whole_line_filters import UID, UNIT
 from correlator.settings import CorrelatorSettings
 from correlator.tailers.journal import NOTHING_WANTED, Wanted

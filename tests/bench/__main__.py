@@ -2,8 +2,9 @@
 
 `reaction` on real packets, beside real PortSentry; `matching` on logs, beside fail2ban-regex, SSHGuard's
 parser and GNU grep; `journal`, from an entry of a real journald to a decision, beside journalctl; `restore`,
-how long 50,000 and 100,000 blocks take to be in force again. Prints one table; nothing here fails because
-of a time. The first row of each measurement is what the others are compared with.
+how long 50,000 and 100,000 blocks take to be in force again; `commands`, how soon those that only ask
+answer. Prints one table; nothing here fails because of a time. The first row of each measurement is what
+the others are compared with.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 from correlator.drill.lab import Lab
 from correlator.errors import PortwardError
 from tests import journald
-from tests.bench import journal, matching, nmap_learned, restore
+from tests.bench import commands, journal, matching, nmap_learned, restore
 from tests.bench.figures import Figures, format_table, summarise
 from tests.bench.guard import Guard
 from tests.bench.peer_portsentry import PortSentry
@@ -31,7 +32,7 @@ UNCERTAIN = "of which uncertain"
 LEARNED = "nmap -T5 learns of 514"
 OPEN = "of these open services"
 _WARM_UP = 3
-_PARTS = ("reaction", "matching", "journal", "restore")
+_PARTS = ("reaction", "matching", "journal", "restore", "commands")
 _TOOLS: dict[str, Callable[[Lab, Path], Guard]] = {
     "portsentry": PortSentry,
     "portward": Portward,
@@ -76,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             samples |= journal.measure(arguments.runs)
         if "restore" in parts:
             samples |= restore.measure(arguments.rounds)
+        if "commands" in parts:
+            samples |= commands.measure(arguments.rounds)
     except PortwardError as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return exc.exit_status

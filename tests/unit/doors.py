@@ -1,10 +1,12 @@
 """A daemon `doord` whose failures name no address, so that other lines have to: its filter, lines, engine."""
 
+from correlator.config.filters import load_filter
 from correlator.counting.jails import Jail, JailDefinition
 from correlator.engine import Engine
 from correlator.lines.syslog import format_instant
 from correlator.matching.filter_definition import FilterDefinition
 from correlator.matching.filter_tests import make_line
+from correlator.matching.pattern_review import review_filter
 from correlator.model import JOURNAL, SECOND, Chunk
 
 NOW = 1_795_357_762 * SECOND
@@ -14,6 +16,16 @@ LOG = "/log/x"
 def define_door(*patterns, programs=("doord",), **settings):
     """Return a filter `door` of what these programs write."""
     return FilterDefinition("door", "", "test", frozenset(programs), (LOG,), patterns, **settings)
+
+
+def load_door(folder, text):
+    """Return a filter whose file says this, which has no fault and deserves no warning."""
+    path = folder / "door.toml"
+    path.write_text(text)
+    definition, faults = load_filter(path)
+    assert faults == []
+    assert list(review_filter(definition)) == []
+    return definition
 
 
 def write_line(program, body, *, seconds=0, pid="7", origin=LOG, host="vm"):

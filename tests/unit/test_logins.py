@@ -15,7 +15,7 @@ from correlator.matching.filters import Filter
 from correlator.matching.pattern_review import review_filter
 from correlator.matching.patterns import PatternError
 from correlator.model import JOURNAL, Entries, Entry, Event
-from tests.unit.doors import LOG, NOW, define_door, make_engine, write_chunk, write_line
+from tests.unit.doors import LOG, NOW, define_door, load_door, make_engine, write_chunk, write_line
 
 BEGINS = r"^(?P<account>\w{1,100}) came from (?P<source>[0-9a-f.:]{2,45})$"
 ENDS = r"^(?P<account>\w{1,100}) left$"
@@ -289,11 +289,7 @@ expect = "nothing"
 
 def test_a_filter_file_says_it(tmp_path):
     """And deserves no warning."""
-    path = tmp_path / "door.toml"
-    path.write_text(TOML)
-    definition, faults = load_filter(path)
-    assert faults == []
-    assert list(review_filter(definition)) == []
+    definition = load_door(tmp_path, TOML)
     (login,) = definition.logins
     assert login.identifiers == {"gated"}
     assert definition.field_names == {"account", "source"}

@@ -10,7 +10,7 @@ from correlator.matching.filters import Filter, Unreadable
 from correlator.matching.pattern_review import review_filter
 from correlator.matching.patterns import PatternError
 from correlator.model import JOURNAL, Entries, Entry, Event
-from tests.unit.doors import NOW, define_door, make_engine, write_chunk, write_line
+from tests.unit.doors import NOW, define_door, load_door, make_engine, write_chunk, write_line
 
 NUMBERED = ConnectionDefinition(
     begins=r"^(?P<connection>\d{1,9}) from (?P<source>[0-9a-f.:]{2,45}) at (?P<port>\d{1,5})$",
@@ -262,11 +262,7 @@ expect = "nothing"
 
 def test_a_filter_file_says_it(tmp_path):
     """Its tests begin with nothing known each, and have the lines that came before."""
-    path = tmp_path / "door.toml"
-    path.write_text(TOML)
-    definition, faults = load_filter(path)
-    assert faults == []
-    assert list(review_filter(definition)) == []
+    definition = load_door(tmp_path, TOML)
     assert definition.connections == (
         ConnectionDefinition(
             r"^(?P<connection>\d{1,9}) from (?P<source>[0-9A-Fa-f:.]{2,45})$",
